@@ -1,0 +1,47 @@
+"""One trial between its first start and its commit."""
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from orchestrator.events import Started
+from orchestrator.sweep import Trial
+from orchestrator.versions import code_version
+from workers.result import Row, TrialResult, TrialStatus
+
+
+@dataclass
+class Attempt:
+    """A trial that is not finished, and what its latest attempt has told so far."""
+
+    trial: Trial
+    number: int = 0  # attempts begun
+    due: float = 0.0  # not before this time.monotonic()
+    begun: float = 0.0
+    started_at: datetime | None = None
+    place: Started | None = None
+    rows: list[Row] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self.number += 1
+        self.begun, self.started_at, self.place, self.rows = time.monotonic(), datetime.now(UTC), None, []
+
+    def complete(self, result: TrialResult) -> TrialResult:
+        """The result with what only the driver knows."""
+        return replace(
+            result,
+            attempts=self.number,
+            code_version=result.code_version or code_version(),
+            host=result.host or (self.place.host if self.place else None),
+            device=result.device or (self.place.device if self.place else None),
+            started_at=result.started_at or self.started_at,
+            finished_at=result.finished_at or datetime.now(UTC),
+        )
+
+    def failure(self, error_type: str, error: str) -> TrialResult:
+        """The result of a trial that could not give one itself."""
+        steps = self.rows[-1].get("step", 0) if self.rows else 0
+        seconds = time.monotonic() - self.begun
+        return TrialResult(
+            status=TrialStatus.FAILED, steps_done=steps, error_type=error_type, error=error, seconds=seconds
+        )

@@ -1,0 +1,93 @@
+"""A thread that takes events off its caller's hands and never lets its troubles reach the caller."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Event = TypeVar("Event")
+
+
+class Background(Generic[Event]):
+    """Hands events to `deliver` in order, many at a time, in a thread of its own.
+
+    `put` and `close` never raise, and `put` never waits: when `capacity` events wait already, the new one is
+    dropped. A delivery that raises is made again, whole, after a pause that grows from `pause` to 60 s, so
+    `deliver` must bear an event twice. Every error, and every event lost, is told to `on_trouble`, in
+    whichever thread it happens.
+    """
+
+    BATCH = 500  # events per delivery
+    LONGEST_PAUSE = 60.0  # seconds between deliveries that fail
+
+    def __init__(
+        self,
+        deliver: Callable[[Sequence[Event]], None],
+        on_trouble: Callable[[Exception], None],
+        *,
+        capacity: int = 5_000,
+        pause: float = 1.0,
+    ) -> None:
+        self._deliver, self._on_trouble = deliver, on_trouble
+        self._capacity, self._pause = capacity, pause
+        self._waiting: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._closing = self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="tiny-subspace mirror", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        with self._changed:
+            full = self._closing or len(self._waiting) >= self._capacity
+            if not full:
+                self._waiting.append(event)
+                self._changed.notify_all()
+        if full:
+            self._on_trouble(OverflowError("it takes less than there is to tell"))
+
+    def close(self, timeout: float) -> bool:
+        """Deliver what waits, for at most `timeout` seconds; whether all of it was delivered.
+
+        A delivery that fails now is not made again.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        with self._changed:
+            self._abandoned = True
+            late, lost = self._thread.is_alive(), len(self._waiting)
+        if late:
+            self._on_trouble(TimeoutError(f"no answer in time; {lost} messages not delivered"))
+        return not late and not lost
+
+    def _run(self) -> None:
+        pause = self._pause
+        while batch := self._next():
+            started = time.monotonic()
+            try:
+                self._deliver(batch)
+            except Exception as error:  # whatever it is, it must end in this thread
+                self._on_trouble(error)
+                if self._closing:
+                    return
+                pause = min(2 * pause, self.LONGEST_PAUSE)
+            else:
+                self._done(len(batch))
+                pause = max(self._pause, time.monotonic() - started)  # half of the time is the caller's
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, timeout=pause)
+
+    def _next(self) -> list[Event]:
+        """What waits, without taking it away; nothing when it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._waiting) or self._closing)
+            if self._abandoned:
+                return []
+            return [self._waiting[i] for i in range(min(len(self._waiting), self.BATCH))]
+
+    def _done(self, count: int) -> None:
+        with self._changed:
+            for _ in range(count):
+                self._waiting.popleft()

@@ -1,0 +1,235 @@
+"""MLflow kept up to date: beside a running sweep and never in its way, or afterwards from Parquet alone."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from orchestrator import results, run_content, tracking
+from orchestrator.background import Background
+from orchestrator.mlflow_mirror import refused
+from orchestrator.status import planned_trials
+from orchestrator.store import NamedSweep, ResultStore
+from orchestrator.sweep_runs import SweepRuns
+from workers.result import Row, TrialResult, TrialStatus
+from workers.spec import TrialSpec
+
+
+class _Opened(NamedTuple):
+    pass
+
+
+class _Started(NamedTuple):
+    columns: Mapping[str, Any]
+    at: int  # milliseconds, as in all of MLflow
+
+
+class _Measured(NamedTuple):
+    trial_id: str
+    step: int
+    metrics: Mapping[str, float]
+    at: int
+
+
+class _Finished(NamedTuple):
+    trial_id: str
+    result: Mapping[str, Any]
+    at: int
+
+
+class _Ended(NamedTuple):
+    status: str
+
+
+_Event = _Opened | _Started | _Measured | _Finished | _Ended
+
+
+class HasSpec(Protocol):
+    """A sweep's trial, of which the mirror needs no more than its spec."""
+
+    @property
+    def spec(self) -> TrialSpec: ...
+
+
+class DescribedSweep(NamedSweep, Protocol):
+    """What the mirror needs to know of a sweep."""
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def trials(self) -> Sequence[HasSpec]: ...
+
+
+class Mirror:
+    """Tells MLflow about a sweep while it runs, from a thread of its own.
+
+    Nothing here raises or waits, whatever the server does, except `close`, which waits for a bounded time. A
+    server that is down, slow or refusing gives one warning, with the command that makes up for it later;
+    meanwhile the mirror keeps what it can within bounds and tries again now and then.
+
+    `path` is the results folder, which `ResultStore.begin` has made ready. `vary` names columns that trials
+    still unknown will differ in, for the names of runs. `warn` is called at most once, from any thread.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        sweep: DescribedSweep,
+        path: str | Path,
+        *,
+        vary: Iterable[str] = (),
+        warn: Callable[[str], object] = lambda line: sys.stderr.write(f"{line}\n"),
+        capacity: int = 5_000,
+        pause: float = 1.0,
+    ) -> None:
+        self._uri, self._sweep, self._path, self._warn = tracking_uri, sweep, str(path), warn
+        self._vary, self._warned = tuple(vary), False
+        self._runs: SweepRuns | None = None
+        self._background: Background[_Event] = Background(
+            self._deliver, self._trouble, capacity=capacity, pause=pause
+        )
+        self._background.put(_Opened())
+
+    def started(self, trial: HasSpec) -> None:
+        """A trial, or another attempt at it, is under way."""
+        self._background.put(_Started(_columns(trial.spec), _now()))
+
+    def row(self, trial_id: str, row: Row) -> None:
+        """A trial has yielded a row. One that was told before, by an earlier attempt, changes nothing."""
+        self._background.put(_Measured(trial_id, int(row["step"]), run_content.metrics(row), _now()))
+
+    def finished(self, trial_id: str, result: TrialResult) -> None:
+        """A trial has ended and is stored."""
+        self._background.put(_Finished(trial_id, asdict(result), _now()))
+
+    def close(self, status: str = "FINISHED", timeout: float = 20.0) -> None:
+        """The sweep has ended: FINISHED, FAILED (some trial has) or KILLED (interrupted).
+
+        Waits for what is left to be told, `timeout` seconds at most.
+        """
+        self._background.put(_Ended(status))
+        self._background.close(timeout)
+
+    def _deliver(self, events: Sequence[_Event]) -> None:
+        with tracking.impatient():
+            runs = self._runs = self._runs or self._make_runs()
+            try:
+                runs.open()
+                if runs.artifact_error:
+                    self._trouble(runs.artifact_error)
+                self._tell(runs, events)
+            except BaseException:
+                runs.forget()
+                raise
+
+    def _make_runs(self) -> SweepRuns:
+        note = run_content.sweep_note(self._sweep.description, self._path)
+        columns = [_columns(trial.spec) for trial in self._sweep.trials]
+        return SweepRuns(self._uri, self._sweep.name, self._sweep.text, note, columns, self._vary)
+
+    def _tell(self, runs: SweepRuns, events: Iterable[_Event]) -> None:
+        points: dict[str, dict[int, tuple[Mapping[str, float], int]]] = {}
+        for event in events:
+            match event:
+                case _Opened():
+                    runs.reopen()
+                    self._settle_earlier(runs)
+                case _Started(columns, at):
+                    self._attempt(runs.start, columns, at)
+                case _Measured(trial_id, step, metrics, at):
+                    points.setdefault(trial_id, {})[step] = (metrics, at)
+                case _Finished(trial_id, result, at):
+                    self._attempt(runs.log, trial_id, points.pop(trial_id, {}))
+                    self._attempt(runs.finish, trial_id, result, at)
+                case _Ended(status):
+                    runs.end(status)
+        for trial_id, waiting in points.items():
+            self._attempt(runs.log, trial_id, waiting)
+
+    def _settle_earlier(self, runs: SweepRuns) -> None:
+        """What a killed driver left running is finished where Parquet says so, and otherwise closed."""
+        left = runs.unfinished()
+        with suppress(FileNotFoundError):
+            for trial, rows in results.by_trial(self._path, only=left):
+                runs.sync(trial, rows)
+        runs.close_unfinished()
+
+    def _attempt(self, call: Callable[..., None], *arguments: Any) -> None:
+        """What is refused for what it says must not hold up the rest; any other error is the batch's."""
+        try:
+            call(*arguments)
+        except KeyError as error:
+            self._trouble(error)
+        except Exception as error:
+            if not refused(error):
+                raise
+            self._trouble(error)
+
+    def _trouble(self, error: Exception) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        where, why = tracking.without_password(self._uri), tracking.reason(error)
+        repair = repair_command(self._path, self._uri)
+        self._warn(f"mlflow: {where}: {why}; the sweep goes on without it. Afterwards: {repair}")
+
+
+def repair_command(path: str, uri: str) -> str:
+    """The command that makes or repairs the runs of a results folder."""
+    return shlex.join(["tiny-subspace", "mirror", path, "--tracking-uri", tracking.without_password(uri)])
+
+
+def mirror(path: str | Path, tracking_uri: str) -> int:
+    """Make or repair the MLflow runs of a results folder from what lies in it; the number of trials.
+
+    Doing it again changes nothing. A run gets what it lacks; one that says anything else than the stored
+    rows, or is there twice, is deleted and made again. Runs of trials that are not finished are closed unless
+    a driver is alive. Raises FileNotFoundError or StoreError where there are no results, TrackingError where
+    the store does not answer or refuses; what has been mirrored by then is right, and doing it again goes on
+    from there.
+    """
+    store = ResultStore(path)
+    name, text = store.sweep_name(), store.sweep_text()
+    columns = [_columns(spec) for spec in planned_trials(store) or ()]
+    planned = {trial["trial_id"] for trial in columns}
+    statuses = store.finished()
+    columns += [trial for trial in results.trial_rows(path) if trial["trial_id"] not in planned]
+    heartbeat = store.read_heartbeat()
+    live = heartbeat is not None and heartbeat.alive() and bool(heartbeat.running)
+    note = run_content.sweep_note(store.description(), str(path))
+    try:
+        with tracking.impatient():
+            runs = SweepRuns(tracking_uri, name, text, note, columns)
+            runs.open()
+            runs.remove_extra()
+            for trial, rows in results.by_trial(path):
+                runs.sync(trial, rows)
+            if not live:
+                runs.close_unfinished()
+                runs.end(_ending(statuses, planned))
+    except Exception as error:
+        where = tracking.without_password(tracking_uri)
+        raise tracking.TrackingError(f"{where}: {tracking.reason(error)}") from error
+    if runs.artifact_error:
+        why = tracking.reason(runs.artifact_error)
+        raise tracking.TrackingError(f"all is there except sweep.yaml; the store of artifacts says: {why}")
+    return len(statuses)
+
+
+def _ending(statuses: Mapping[str, TrialStatus], planned: Iterable[str]) -> str:
+    if TrialStatus.FAILED in statuses.values():
+        return "FAILED"
+    return "KILLED" if set(planned) - statuses.keys() else "FINISHED"
+
+
+def _columns(spec: TrialSpec) -> dict[str, Any]:
+    return {"trial_id": spec.trial_id, **spec.columns()}
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

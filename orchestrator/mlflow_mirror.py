@@ -1,0 +1,163 @@
+"""The few requests to MLflow that a mirror makes, in plain Python types. The only file that imports mlflow.
+
+It does so when it is used and never at its top: that takes two seconds, which belong to a background thread.
+Everything here waits for the server and raises what MLflow raises; nothing uses MLflow's fluent interface,
+whose active run is the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator import tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MOST_METRICS, MOST_PARAMETERS, PAGE = 1_000, 100, 1_000  # of one request
+
+
+class Point(NamedTuple):
+    """A metric's value at a step, and its time in milliseconds."""
+
+    name: str
+    value: float
+    at: int
+    step: int
+
+
+@dataclass
+class TrackedRun:
+    """A run as the server has it."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
+
+
+class Tracker:
+    """A tracking store, and one experiment in it."""
+
+    def __init__(self, uri: str, experiment: str, tags: Mapping[str, str]) -> None:
+        """Find the experiment or make it, and see to its tags. A deleted one is restored."""
+        with tracking.initialising(uri):
+            self._client = _client(uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                place = tracking.artifact_location(uri, experiment)
+                made = self._client.create_experiment(experiment, artifact_location=place, tags=dict(tags))
+                self._experiment = str(made)
+                return
+        self._experiment = str(found.experiment_id)
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(self._experiment)
+        for key, value in tags.items():
+            if found.tags.get(key) != value:
+                self._client.set_experiment_tag(self._experiment, key, value)
+
+    def runs(self) -> list[TrackedRun]:
+        """Every run that is not deleted, oldest first."""
+        found: list[TrackedRun] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            for run in page:
+                tags, parameters = dict(run.data.tags), set(run.data.params)
+                found.append(TrackedRun(run.info.run_id, run.info.status, tags, parameters))
+            token = page.token
+            if not token:
+                return found
+
+    def create_run(self, name: str, tags: Mapping[str, str], at: int | None = None) -> TrackedRun:
+        run = self._client.create_run(self._experiment, start_time=at, tags=dict(tags), run_name=name)
+        return TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags))
+
+    def update_run(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:
+        self._client.update_run(run_id, status=status, name=name)
+
+    def terminate(self, run_id: str, status: str, at: int | None = None) -> None:
+        self._client.set_terminated(run_id, status, end_time=at)
+
+    def delete_run(self, run_id: str) -> None:
+        """Hide a run; MLflow can restore it."""
+        self._client.delete_run(run_id)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def untag(self, run_id: str, key: str) -> None:
+        self._client.delete_tag(run_id, key)
+
+    def parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        new = [Param(key, value) for key, value in parameters.items()]
+        for i in range(0, len(new), MOST_PARAMETERS):
+            self._client.log_batch(run_id, params=new[i : i + MOST_PARAMETERS])
+
+    def metrics(self, run_id: str, points: Iterable[Point]) -> None:
+        """Write points, those of one step together as long as they are no more than one request takes."""
+        waiting: list[Point] = []
+        by_step: dict[int, list[Point]] = {}
+        for point in points:
+            by_step.setdefault(point.step, []).append(point)
+        for new in by_step.values():
+            if len(waiting) + len(new) > MOST_METRICS:
+                self._send(run_id, waiting)
+                waiting = []
+            waiting += new
+        self._send(run_id, waiting)
+
+    def history(self, run_id: str) -> list[Point]:
+        """All points of a run."""
+        return [
+            Point(metric.key, metric.value, metric.timestamp, metric.step)
+            for name in sorted(self._client.get_run(run_id).data.metrics)
+            for metric in self._client.get_metric_history(run_id, name)
+        ]
+
+    def text(self, run_id: str, text: str, file: str) -> None:
+        """Store a text as an artifact, replacing one of that name."""
+        self._client.log_text(run_id, text, file)
+
+    def _send(self, run_id: str, points: Sequence[Point]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(point.name, point.value, point.at, point.step) for point in points]
+        for i in range(0, len(metrics), MOST_METRICS):
+            self._client.log_batch(run_id, metrics=metrics[i : i + MOST_METRICS])
+
+
+def refused(error: Exception) -> bool:
+    """Whether asking again cannot help: the server understood, and will not have it."""
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return False
+    return error.get_http_status_code() in (400, 401, 403)  # type: ignore[no-untyped-call]
+
+
+def check(uri: str) -> str:
+    """Ask a tracking store for one experiment; what it is, in words. Raises TrackingError with the reason."""
+    file = tracking.database(uri)
+    if file is not None and not file.exists():
+        return f"{file} is not there yet; the first run makes it"
+    try:
+        with tracking.impatient():
+            _client(uri).search_experiments(max_results=1)
+    except Exception as error:
+        raise tracking.TrackingError(tracking.reason(error)) from error
+    return f"{tracking.without_password(uri)} answers"
+
+
+def _client(uri: str) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)

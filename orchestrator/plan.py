@@ -1,0 +1,242 @@
+"""What a sweep will do and about what it costs, said before anything starts."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.sweep import Sweep, data_folder, importable
+from orchestrator.sweep_checks import Facts
+from orchestrator.sweep_measure import count_due, effective, last_step
+from workers import find
+from workers.spec import Request, TrialSpec, plain
+
+PRODUCT_GRADIENTS = 2
+"""A Hessian-vector product takes about as long as so many gradients of the same samples."""
+
+SHOWN = 40
+"""The most trials that the text lists; the JSON has all."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What trials take. None where it depends on data whose size is not known."""
+
+    steps: int | None
+    measured_steps: int | None
+    hessian_products: int | None  # an estimate; measurements of the user's own are not counted
+    training_epochs: float | None
+    measuring_epochs: float | None  # the time that the products take, in epochs of training
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial: what sets it apart from the others, its cost, and how it ended if it has."""
+
+    trial_id: str
+    varying: Mapping[str, Any]
+    cost: Cost
+    status: str | None
+
+    @property
+    def left(self) -> bool:
+        """Whether `run` will run it: it has not ended, or it failed."""
+        return self.status in (None, "failed")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a sweep in the order of its file. `common` is what all share, defaults included."""
+
+    name: str
+    description: str
+    common: Mapping[str, Any]
+    trials: tuple[PlannedTrial, ...]
+
+    def total(self) -> Cost:
+        """The cost of all trials that are left."""
+        costs = [trial.cost for trial in self.trials if trial.left]
+        return Cost(*(_sum(getattr(cost, f.name) for cost in costs) for f in dataclasses.fields(Cost)))
+
+    def counts(self) -> dict[str, int]:
+        """How many trials there are, how many are left, and how many have which status."""
+        ended = Counter(trial.status for trial in self.trials if trial.status is not None)
+        return {"trials": len(self.trials), "left": sum(trial.left for trial in self.trials), **ended}
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole plan in JSON's types."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "counts": self.counts(),
+            "to_run": dataclasses.asdict(self.total()),
+            "common": self.common,
+            "trials": [
+                {
+                    "trial_id": t.trial_id,
+                    "status": t.status,
+                    "varying": t.varying,
+                    **dataclasses.asdict(t.cost),
+                }
+                for t in self.trials
+            ],
+        }
+
+
+def plan(sweep: Sweep, finished: Mapping[str, str], *, data: Path | None = None) -> Plan:
+    """The plan of a sweep of which some trials are `finished` (trial_id to status). Imports no torch.
+
+    `data` is where data sets lie (see `data_folder`): some show their size only there.
+    """
+    specs = [trial.spec for trial in sweep.trials]
+    vary = [f.name for f in dataclasses.fields(TrialSpec) if _differ(specs, f.name)]
+    common = {
+        k: v
+        for k, v in _values(specs[0], (f.name for f in dataclasses.fields(TrialSpec))).items()
+        if k not in vary
+    }
+    costs = _Costs(Facts(data_folder(data), sweep.folder))
+    with importable(sweep.folder):
+        trials = [
+            PlannedTrial(spec.trial_id, _values(spec, vary), costs.of(spec), finished.get(spec.trial_id))
+            for spec in specs
+        ]
+    return Plan(sweep.name, sweep.description, common, tuple(trials))
+
+
+def _differ(specs: Sequence[TrialSpec], field: str) -> bool:
+    first = getattr(specs[0], field)
+    return any(getattr(spec, field) != first for spec in specs)
+
+
+def _values(spec: TrialSpec, names: Iterable[str]) -> dict[str, Any]:
+    values = {name: plain(getattr(spec, name)) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _sum(numbers: Iterable[Any]) -> Any:
+    found = list(numbers)
+    return None if None in found else sum(found)
+
+
+class _Costs:
+    """Estimates costs, once for all trials that differ only in what costs nothing."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self._known: dict[tuple[Any, ...], Cost] = {}
+
+    def of(self, spec: TrialSpec) -> Cost:
+        key = (id(spec.dataset), spec.steps, spec.epochs, spec.batch_size, spec.measurement_samples)
+        if key not in self._known:  # `measure` is the same in all trials of a sweep
+            self._known[key] = self._estimate(spec)
+        return self._known[key]
+
+    def _estimate(self, spec: TrialSpec) -> Cost:
+        data = self.facts(spec.dataset)
+        last = last_step(spec.steps, spec.epochs, spec.batch_size, data.train_samples)
+        if last is None:
+            return Cost(None, None, None, None, None)
+        measured = count_due([effective(spec.measure, name) for name in spec.measure], last)
+        products = hessian_products(spec.measure, data.outputs, last)
+        if data.train_samples is None:
+            return Cost(last, measured, products, None, None)
+        share = (spec.measurement_samples or data.train_samples) / data.train_samples
+        training = last * min(spec.batch_size, data.train_samples) / data.train_samples
+        return Cost(
+            last, measured, products, round(training, 3), round(PRODUCT_GRADIENTS * products * share, 3)
+        )
+
+
+def hessian_products(measure: Mapping[str, Request], classes: int, last: int) -> int:
+    """About how many Hessian-vector products a trial of `last` steps spends on its measurements.
+
+    >>> hessian_products({"hessian_gradient_overlap": Request(every=50)}, classes=10, last=100)
+    3
+    """
+    followed = {name: find.constant("measurements", name, "FOLLOWS") for name in measure}
+    total = 0
+    for name in [*measure, *(set(followed.values()) - measure.keys() - {None})]:
+        if "." in name:
+            continue
+        # a follower at steps of its own has there computed what it follows
+        asking = [other for other in measure if name in (other, followed[other])]
+        options = measure[name].options if name in measure else {}
+        each = find.module("measurements", name).products(classes, **options)
+        total += each * count_due([effective(measure, other) for other in asking], last)
+    return total
+
+
+def as_text(plan: Plan, shown: int = SHOWN) -> str:
+    """The plan for people: what is common, a line for each trial, at most `shown`, and the cost."""
+    counts = plan.counts()
+    words = [f"{counts.pop('trials'):,} trials", f"{counts.pop('left'):,} to run"]
+    words += [f"{count:,} {status}" for status, count in counts.items()]
+    lines = [f"{plan.name}: {', '.join(words)}", *plan.description.splitlines(), ""]
+    lines += [f"  {name}: {_flow(value)}" for name, value in plan.common.items() if name != "measure"]
+    lines += [
+        "  measure:",
+        *(f"    {name}: {_flow(request)}" for name, request in plan.common["measure"].items()),
+        "",
+    ]
+    lines += _columns([_row(trial) for trial in plan.trials[:shown]])
+    if len(plan.trials) > shown:
+        lines.append(f"… and {len(plan.trials) - shown:,} more; --json lists all")
+    total = plan.total()
+    lines += [
+        "",
+        f"To run: {_number(total.steps)} steps, {_number(total.hessian_products)} Hessian products; about "
+        f"{_number(total.training_epochs)} epochs of training, and measuring takes as long as "
+        f"{_number(total.measuring_epochs)} epochs.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(trial: PlannedTrial) -> dict[str, str]:
+    cost = trial.cost
+    return {
+        "trial_id": trial.trial_id,
+        "status": trial.status or "-",
+        **{name: _flow(value) for name, value in trial.varying.items()},
+        "steps": _number(cost.steps),
+        "measured": _number(cost.measured_steps),
+        "products": _number(cost.hessian_products),
+        "epochs": f"{_number(cost.training_epochs)} + {_number(cost.measuring_epochs)}",
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Rows as lines of aligned columns under their names."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([row.get(name, "-") for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(c.ljust(width) for c, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+
+
+def _number(value: float | None) -> str:
+    """A number with few digits; `?` where it is not known.
+
+    >>> _number(12345), _number(0.517), _number(None)
+    ('12,345', '0.5', '?')
+    """
+    if value is None:
+        return "?"
+    return f"{value:,.0f}" if isinstance(value, int) or value >= 10 else f"{value:.1f}"
+
+
+def _flow(value: Any) -> str:
+    """A plain value as one would write it in the sweep file, on one line.
+
+    >>> _flow({"name": "mlp", "widths": [200, 200], "bias": False})
+    '{name: mlp, widths: [200, 200], bias: false}'
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,208 @@
+"""What a person sees while a sweep runs, on standard error: live lines on a terminal, elsewhere calm ones."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from orchestrator.labels import labels
+from orchestrator.sweep import Sweep, Trial
+from workers.result import Row, TrialResult, TrialStatus
+
+LINES = 12
+"""Running trials shown at once on a terminal."""
+
+SUMMARY_LINES = 20
+"""Trials in the summary."""
+
+LIVE = ("train_loss", "f_top")
+"""Columns shown of a running trial."""
+
+QUIET = 30.0
+"""Seconds between two overall lines where there is no terminal."""
+
+COLOURS = {TrialStatus.COMPLETED: "green", TrialStatus.DIVERGED: "yellow", TrialStatus.FAILED: "red"}
+
+
+@dataclass
+class Line:
+    """What is known of one trial: its latest values, column by column."""
+
+    label: str
+    trial: Trial
+    latest: Row = field(default_factory=dict)
+    result: TrialResult | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of the trial is done, from 0 to 1."""
+        spec = self.trial.spec
+        name, whole = ("step", spec.steps) if spec.epochs is None else ("epoch", spec.epochs)
+        return min(1.0, float(self.latest.get(name, 0)) / whole) if whole else 0.0
+
+    @property
+    def position(self) -> str:
+        spec = self.trial.spec
+        if spec.epochs is not None:
+            return f"epoch {self.latest.get('epoch', 0.0):.1f}/{spec.epochs}"
+        return f"step {self.latest.get('step', 0)}/{spec.steps}"
+
+
+class Progress:
+    """The display that `run_sweep` tells of a sweep; live while it is entered, and only on a terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or error_console()
+        self._lines: dict[str, Line] = {}
+        self._running: dict[str, Line] = {}
+        self._done: dict[str, Line] = {}  # in this run
+        self._earlier = 0
+        self._begun = self._last_overall = time.monotonic()
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._render, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
+        """Nothing raised here or below: a label that cannot be made is no reason to stop a sweep."""
+        names = labels([{"trial_id": t.spec.trial_id} | t.spec.columns() for t in sweep.trials])
+        by_id = dict(zip((t.spec.trial_id for t in sweep.trials), names, strict=True))
+        self._lines = {t.spec.trial_id: Line(by_id[t.spec.trial_id], t) for t in left}
+        self._earlier = len(sweep.trials) - len(left)
+        self._begun = self._last_overall = time.monotonic()
+        finished = f", {self._earlier} finished earlier" if self._earlier else ""
+        self.note(f"{sweep.name}: {len(left)} of {len(sweep.trials)} trials to run{finished}")
+
+    def started(self, trial: Trial) -> None:
+        line = self._lines[trial.spec.trial_id]
+        line.latest = {}
+        self._running[trial.spec.trial_id] = line
+
+    def row(self, trial_id: str, row: Row) -> None:
+        line = self._lines[trial_id]
+        line.latest = line.latest | {name: value for name, value in row.items() if value is not None}
+        if not self._live and time.monotonic() - self._last_overall >= QUIET:
+            self._last_overall = time.monotonic()
+            self.note(self.overall())
+
+    def finished(self, trial_id: str, result: TrialResult) -> None:
+        line = self._running.pop(trial_id, self._lines[trial_id])
+        line.result = result
+        self._done[trial_id] = line
+        if not self._live or result.status is TrialStatus.FAILED:
+            self.note(f"[{len(self._done)}/{len(self._lines)}] {finished_line(line)}")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def overall(self) -> str:
+        """Counts and the time left, in one line."""
+        counts = Counter(line.result.status for line in self._done.values() if line.result)
+        words = [f"{len(self._done)} of {len(self._lines)} done"]
+        shown = (TrialStatus.FAILED, TrialStatus.DIVERGED, TrialStatus.PRUNED)
+        words += [f"{counts[status]} {status}" for status in shown if counts[status]]
+        words.append(f"{len(self._running)} running")
+        left = self._seconds_left()
+        return ", ".join(words) + (f", about {duration(left)} left" if left is not None else "")
+
+    def summary(self) -> None:
+        """A table of this run's trials, failed ones first."""
+        if self._done:
+            self._console.print(summary_table(list(self._done.values())))
+        if len(self._done) > SUMMARY_LINES:
+            self.note(f"and {len(self._done) - SUMMARY_LINES} more")
+
+    def _seconds_left(self) -> float | None:
+        """From the speed so far, counting parts of running trials; None before there is anything to count."""
+        made = len(self._done) + sum(line.share for line in list(self._running.values()))
+        elapsed = time.monotonic() - self._begun
+        return elapsed * (len(self._lines) - made) / made if made > 0 else None
+
+    def _render(self) -> RenderableType:
+        running = list(self._running.values())
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for line in running[:LINES]:
+            table.add_row(escape(line.label), line.position, *values(line.latest, LIVE, named=True))
+        if len(running) > LINES:
+            table.add_row(f"and {len(running) - LINES} more")
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(ProgressBar(len(self._lines) or 1, len(self._done), width=30), self.overall())
+        return Group(table, bar)
+
+
+def error_console() -> Console:
+    """Standard error; wide where it is a file, so that lines stay whole."""
+    return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
+
+
+def finished_line(line: Line) -> str:
+    """A finished trial in one line; for a failed one with the last line of its error."""
+    result = line.result
+    assert result is not None
+    words = [str(result.status), line.label, *values(line.latest, LIVE, named=True)]
+    words.append(duration(result.seconds))
+    if result.status is TrialStatus.FAILED:
+        last = (result.error or "").strip().rpartition("\n")[2]
+        words.append(last if str(result.error_type) in last else f"{result.error_type}: {last}")
+    return "  ".join(word for word in words if word)
+
+
+def summary_table(lines: Sequence[Line]) -> Table:
+    """One row a trial: label, status, last train_loss, test_accuracy and f_top, seconds."""
+    columns = ("train_loss", "test_accuracy", "f_top")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", overflow="fold")
+    table.add_column("status")
+    for name in (*columns, "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in sorted(lines, key=_failed, reverse=True)[:SUMMARY_LINES]:
+        if line.result:
+            status = line.result.status
+            cells = (*values(line.latest, columns), duration(line.result.seconds))
+            table.add_row(escape(line.label), f"[{COLOURS.get(status, 'default')}]{status}[/]", *cells)
+    return table
+
+
+def _failed(line: Line) -> bool:
+    return line.result is not None and line.result.status is TrialStatus.FAILED
+
+
+def values(row: Row, names: Sequence[str], named: bool = False) -> list[str]:
+    """Values of a row as short text, empty where there is none.
+
+    >>> values({"f_top": 0.98765}, ("train_loss", "f_top"), named=True)
+    ['', 'f_top 0.988']
+    """
+    return [_value(row.get(name), f"{name} " if named else "") for name in names]
+
+
+def _value(value: Any, name: str) -> str:
+    return f"{name}{value:.3g}" if isinstance(value, int | float) else ""
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(0.52), duration(95), duration(3700)
+    ('0.5 s', '1 min 35 s', '1 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

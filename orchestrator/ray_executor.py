@@ -1,0 +1,273 @@
+"""Trials on Ray, here or on a cluster. The only file that imports ray.
+
+A trial is one streaming generator call on an actor that is used again for the next trial of the same shape
+(CPUs, GPUs): a few milliseconds, against seconds for a process each. Where an actor lies is Ray's choice.
+Ray's own retries are off, because it repeats crashed work without a sign; the driver counts and repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+from orchestrator import parcel
+from orchestrator.events import (
+    Event,
+    Failed,
+    Finished,
+    Started,
+    TrialFunction,
+    cancelled,
+    gpu_count,
+    make_importable,
+    trial_events,
+)
+from orchestrator.executors import PlacementError, shortage
+from workers.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Resources, Trial
+
+PATIENCE = 5.0
+"""Seconds that a trial waits for its place before idle processes make room and no more trials are taken."""
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this variable for the driver of a submitted job."""
+
+OBJECT_STORE = 256 * 2**20
+"""Bytes of shared memory of a local Ray: rows are small."""
+
+Shape = tuple[float, float]
+"""CPUs and GPUs of a process, as Ray counts them."""
+
+
+class Worker:
+    """The actor: one process, one trial at a time."""
+
+    def __init__(self, data: Path, folder: Path | None) -> None:
+        # relative to where Ray has put what travelled; absolute where this process shares the driver's disk
+        self._data, self._folder = data, None if folder is None else Path.cwd() / folder
+        make_importable(self._folder)
+
+    @ray.method(num_returns="streaming")
+    def run(self, spec: TrialSpec, cpus: float, trial_function: TrialFunction | None) -> Iterator[Event]:
+        device = "cuda" if ray.get_gpu_ids() and gpu_count() else "cpu"
+        yield from trial_events(
+            spec,
+            data=self._data,
+            folder=self._folder,
+            device=device,
+            cpus=cpus,
+            trial_function=trial_function,
+        )
+
+
+@dataclass
+class Flight:
+    """A trial on its way: the process it was given to, and the stream of its events."""
+
+    trial_id: str
+    shape: Shape
+    actor: Any
+    stream: Any
+    submitted: float  # time.monotonic()
+    started: bool = False
+
+
+class RayExecutor:
+    """Runs trials on a Ray of its own on this machine or, with `address`, on a running cluster.
+
+    `data` and `folder` are those of TrialContext; `~` in `data` is the home on each node. To a cluster travel
+    this package and what the trials in `specs` name of the sweep's folder; inside a Ray job they are there
+    already. A Ray that this process is connected to already is used and left running. `local` goes to
+    `ray.init` for a Ray of our own.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        data: Path,
+        folder: Path | None = None,
+        specs: Iterable[TrialSpec] = (),
+        trial_function: TrialFunction | None = None,
+        **local: Any,
+    ) -> None:
+        self._owner = not ray.is_initialized()
+        if self._owner:
+            connect(address, folder, specs, **local)
+        self._data, self._trial_function = data, trial_function
+        self._folder = folder.resolve() if folder else None
+        if address and self._folder:
+            self._folder = Path(os.path.relpath(self._folder)) if JOB in os.environ else Path()
+        self._flights: dict[str, Flight] = {}
+        self._idle: dict[Shape, list[Any]] = {}
+
+    def admit(self, resources: Resources) -> None:
+        lacking = shortage(resources, nodes())
+        if lacking:
+            raise PlacementError(lacking)
+
+    def has_room(self, resources: Resources) -> bool:
+        if self._idle.get(shape_of(resources)):
+            return True
+        if self._stuck():
+            return False
+        return self._fits([f.shape for f in self._flights.values()], shape_of(resources))
+
+    def submit(self, trial: Trial) -> None:
+        trial_id, shape = trial.spec.trial_id, shape_of(trial.resources)
+        if trial_id in self._flights:
+            raise RuntimeError(f"{trial_id} still runs")
+        idle = self._idle.get(shape)
+        actor = idle.pop() if idle else self._new_actor(shape)
+        stream = actor.run.remote(trial.spec, trial.resources.cpus, self._trial_function)
+        self._flights[trial_id] = Flight(trial_id, shape, actor, stream, time.monotonic())
+
+    def events(self, timeout: float) -> list[Event]:
+        if not self._flights:
+            return []
+        if self._stuck():
+            self._end_idle()
+        flights = {id(flight.stream): flight for flight in self._flights.values()}
+        streams = [flight.stream for flight in flights.values()]
+        ready, _ = ray.wait(streams, num_returns=1, timeout=timeout, fetch_local=True)
+        if ready and len(streams) > 1:  # every one that is ready, so that none starves behind a talkative one
+            ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0, fetch_local=True)
+        return [self._event(flights[id(stream)]) for stream in ready]
+
+    def cancel(self, trial_id: str) -> None:
+        flight = self._flights.get(trial_id)
+        if flight:
+            ray.cancel(flight.stream)
+
+    def close(self) -> None:
+        for flight in self._flights.values():
+            ray.kill(flight.actor)
+        self._flights.clear()
+        self._end_idle()
+        if self._owner:
+            ray.shutdown()
+            self._owner = False
+
+    def _event(self, flight: Flight) -> Event:
+        event, reusable = self._received(flight)
+        if isinstance(event, Started):
+            flight.started = True
+        elif isinstance(event, Finished | Failed):
+            del self._flights[flight.trial_id]
+            if reusable:
+                self._idle.setdefault(flight.shape, []).append(flight.actor)
+            else:
+                ray.kill(flight.actor)
+        return event
+
+    def _received(self, flight: Flight) -> tuple[Event, bool]:
+        """The next event of a stream that has one, and whether its process may be used again."""
+        try:
+            event: Event = ray.get(next(flight.stream))
+        except TaskCancelledError:
+            return next(cancelled(flight.trial_id)), True
+        except RayTaskError as error:  # the process could not read what it was sent, or the other way round
+            cause = type(error.cause).__name__ if error.cause else "RayTaskError"
+            return Failed(flight.trial_id, cause, plain_text(error), retry=False), False
+        except (RayError, StopIteration) as error:
+            return Failed(flight.trial_id, type(error).__name__, plain_text(error), retry=True), False
+        return event, not (isinstance(event, Failed) and event.retry)
+
+    def _new_actor(self, shape: Shape) -> Any:
+        busy = [flight.shape for flight in self._flights.values()]
+        for other in list(self._idle):
+            while self._idle[other] and not self._fits([*busy, *self._idle_shapes()], shape):
+                ray.kill(self._idle[other].pop())
+        threads = str(max(1, int(shape[0])))
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        options: dict[str, Any] = {
+            "num_cpus": shape[0],
+            "num_gpus": shape[1],
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "runtime_env": {"env_vars": variables},  # read when the process starts, before torch is imported
+        }
+        return ray.remote(Worker).options(**options).remote(self._data, self._folder)
+
+    def _idle_shapes(self) -> list[Shape]:
+        return [shape for shape, actors in self._idle.items() for _ in actors]
+
+    def _fits(self, taken: list[Shape], shape: Shape) -> bool:
+        """Whether the whole cluster has room for one more; which node has it is Ray's affair."""
+        found = nodes()
+        return all(sum(s[i] for s in (*taken, shape)) <= sum(n[i] for n in found) + 1e-6 for i in (0, 1))
+
+    def _stuck(self) -> bool:
+        """Whether a trial waits for longer than a process takes to start: there is no place for it now."""
+        now = time.monotonic()
+        return any(not f.started and now - f.submitted > PATIENCE for f in self._flights.values())
+
+    def _end_idle(self) -> None:
+        for actors in self._idle.values():
+            for actor in actors:
+                ray.kill(actor)
+        self._idle.clear()
+
+
+def connect(
+    address: str | None, folder: Path | None = None, specs: Iterable[TrialSpec] = (), **local: Any
+) -> None:
+    """Start a quiet Ray on this machine, or connect to a cluster and send along what the trials need.
+
+    `local` goes to `ray.init` for a Ray of our own. Raises ConnectionError in one line.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:  # "local": without it Ray attaches to whatever a stale file names
+        settings = {"include_dashboard": False, "object_store_memory": OBJECT_STORE} | quiet | local
+        ray.init(address="local", **settings)
+        return
+    with tempfile.TemporaryDirectory(prefix="tiny-subspace-") as staging:
+        environment = None
+        if JOB not in os.environ:  # a job has a working directory, and Ray refuses a second
+            parcel.pack(Path(staging), folder, specs)
+            environment = {"working_dir": staging}
+        try:
+            ray.init(address=address, runtime_env=environment, **quiet)
+        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+            reason = plain_text(error).strip().partition("\n")[0]
+            raise ConnectionError(f"{address}: no Ray cluster: {reason}") from error
+
+
+def check(address: str) -> str:
+    """What the cluster at `address` has, in one line. Raises ConnectionError where it does not answer."""
+    with closing(RayExecutor(address, data=Path())):
+        found = nodes()
+        cpus, gpus = (sum(node[index] for node in found) for index in (0, 1))
+        return f"{len(found)} nodes with {cpus:g} CPUs and {gpus:g} GPUs, Ray {ray.__version__}"
+
+
+def nodes() -> list[Shape]:
+    """CPUs and GPUs of each node that is alive."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in found if node["Alive"]]
+    return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+
+
+def shape_of(resources: Resources) -> Shape:
+    """CPUs and GPUs, rounded down to Ray's ten-thousandths, so that three thirds make one."""
+    return math.floor(resources.cpus * 1e4 + 1e-6) / 1e4, math.floor(resources.gpus * 1e4 + 1e-6) / 1e4
+
+
+def plain_text(error: BaseException) -> str:
+    """An error's text without the colours that Ray gives it."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error))

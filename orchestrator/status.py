@@ -1,0 +1,165 @@
+"""How far a sweep has come, from its results folder alone."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import results
+from orchestrator.files import Folder
+from orchestrator.heartbeat import Heartbeat
+from orchestrator.labels import labels
+from orchestrator.run_content import last_line
+from orchestrator.store import ResultStore
+from workers.result import TrialStatus
+from workers.spec import TrialSpec
+
+FINAL = (TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.FAILED, TrialStatus.PRUNED)
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial that a live driver runs now; step and loss are those of its last row, if it has any yet."""
+
+    trial_id: str
+    label: str
+    step: int | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed trial: why, in a line; its traceback; the command that runs it again under a debugger."""
+
+    trial_id: str
+    label: str
+    error_type: str | None
+    reason: str
+    traceback: str
+    rerun: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A sweep's state. `pending` is None where the stored sweep file cannot be read here."""
+
+    name: str
+    path: str
+    trials: int | None  # of the sweep file; None as for `pending`
+    pending: int | None  # neither finished nor running
+    finished: Mapping[str, int]  # completed, diverged, failed, pruned
+    running: Sequence[RunningTrial]
+    failures: Sequence[Failure]
+    driver: str | None  # `host, process N`, if one is alive
+
+    def text(self) -> str:
+        """As lines for people."""
+        counts = [f"{count} {name}" for name, count in self.finished.items() if count]
+        counts += [f"{len(self.running)} running"] if self.running else []
+        counts += [f"{self.pending} pending"] if self.pending else []
+        total = "" if self.trials is None else f"{self.trials} trials: "
+        lines = [f"{self.name} in {self.path}", f"{total}{', '.join(counts) or 'nothing finished yet'}"]
+        if self.pending is None:
+            lines.append("how many are left is not known: the stored sweep file cannot be read here")
+        if self.driver:
+            lines.append(f"a driver is at work: {self.driver}")
+        for trial in self.running:
+            at = "" if trial.step is None else f"  step {trial.step}"
+            loss = "" if trial.loss is None else f"  loss {trial.loss:.4g}"
+            lines.append(f"  running  {trial.trial_id}  {trial.label}{at}{loss}")
+        for failure in self.failures:
+            lines += [f"  failed   {failure.trial_id}  {failure.label}", f"           {failure.reason}"]
+            lines.append(f"           {failure.rerun}")
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        """As one JSON object with the fields of this class."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def status(path: str | Path) -> Status:
+    """The state of the sweep whose results lie at `path`, a folder or a URI.
+
+    Raises StoreError where there are no results of a sweep.
+    """
+    store = ResultStore(path)
+    name, heartbeat = store.sweep_name(), store.read_heartbeat()
+    alive = heartbeat if heartbeat and heartbeat.running and heartbeat.alive() else None
+    specs = planned_trials(store)
+    rows = {row["trial_id"]: row for row in results.trial_rows(path)}
+    current = {
+        trial_id: at
+        for trial_id, at in (alive.running if alive else {}).items()
+        if trial_id not in rows or rows[trial_id]["status"] == TrialStatus.FAILED
+    }
+    ended = {trial_id: row for trial_id, row in rows.items() if trial_id not in current}
+    left = None if specs is None else {spec.trial_id for spec in specs} - ended.keys() - current.keys()
+    label = trial_labels(specs or (), rows.values())
+    file = sweep_file(store, heartbeat)
+    return Status(
+        name=name,
+        path=str(path),
+        trials=None if specs is None else len(specs),
+        pending=None if left is None else len(left),
+        finished={str(final): sum(row["status"] == final for row in ended.values()) for final in FINAL},
+        running=[RunningTrial(key, label.get(key, key), at.step, at.loss) for key, at in current.items()],
+        failures=[
+            Failure(
+                trial_id,
+                label[trial_id],
+                row["error_type"],
+                last_line(row["error"] or "") or str(row["error_type"]),
+                row["error"] or "",
+                rerun_command(store, name, file, trial_id),
+            )
+            for trial_id, row in ended.items()
+            if row["status"] == TrialStatus.FAILED
+        ],
+        driver=None if alive is None else f"{alive.host}, process {alive.pid}",
+    )
+
+
+def planned_trials(store: ResultStore) -> list[TrialSpec] | None:
+    """The trials of the stored sweep file, or None where it cannot be read here.
+
+    It cannot where it lies on an object store, or needs files of the user's own that are not there.
+    """
+    from orchestrator.sweep import SweepError, load_sweep
+
+    if not store.folder.local:
+        return None
+    try:
+        sweep = load_sweep(sweep_file(store, store.read_heartbeat()), allow_large=True)
+    except (SweepError, OSError):
+        return None
+    return [trial.spec for trial in sweep.trials]
+
+
+def sweep_file(store: ResultStore, heartbeat: Heartbeat | None) -> str:
+    """The file that the driver was given, if it still says the same; otherwise the stored copy.
+
+    The former is better, since the user's own modules lie beside it.
+    """
+    if heartbeat and heartbeat.file:
+        with suppress(OSError, UnicodeDecodeError):
+            if Path(heartbeat.file).read_text(encoding="utf-8") == store.sweep_text():
+                return heartbeat.file
+    return f"{str(store).rstrip('/')}/{store.SWEEP}"
+
+
+def rerun_command(store: ResultStore, name: str, file: str, trial_id: str) -> str:
+    """The command that runs one trial again in this process, where breakpoints work."""
+    command = ["tiny-subspace", "run", file, "--executor", "local", "--only", trial_id]
+    if store.folder.path != Folder.at(f"results/{name}").path:
+        command += ["--results", str(store)]
+    return shlex.join(command)
+
+
+def trial_labels(specs: Iterable[TrialSpec], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The label of every trial that the sweep file or the results know, by trial_id."""
+    columns = {str(row["trial_id"]): row for row in rows}
+    columns |= {spec.trial_id: {"trial_id": spec.trial_id, **spec.columns()} for spec in specs}
+    return dict(zip(columns, labels(list(columns.values())), strict=True))

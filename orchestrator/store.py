@@ -1,0 +1,225 @@
+"""Where results lie: every path, the schema of both tables, and how a finished trial is put there."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from orchestrator.files import Folder
+from orchestrator.heartbeat import Heartbeat
+from orchestrator.schema import ColumnError, schema, table
+from workers.result import Row, TrialResult, TrialStatus, measurement_columns, trial_columns
+from workers.spec import TrialSpec
+
+
+class StoreError(RuntimeError):
+    """A results folder that cannot be used as asked; one line that begins with the folder."""
+
+
+class NamedSweep(Protocol):
+    """What the store needs to know of a sweep."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+class ResultStore:
+    """The results of one sweep, in a folder or behind any URI that pyarrow's file systems open.
+
+        sweep.yaml                          as given
+        trials/<trial_id>.parquet           one row: the trial is finished
+        measurements/<trial_id>.parquet     one row a step; written before the row in trials/
+        */0-columns.parquet                 no rows, every column: what a plain reader takes the columns from
+        checkpoints/  report/  .driver.json
+
+    Only the driver writes here. A reader sees a file whole or not at all, and both tables read with nothing
+    but `pandas.read_parquet(folder)` at any moment. `own_measurements` are the dotted names of a sweep's own
+    measurements, whose columns follow those that this package ships.
+    """
+
+    SWEEP = "sweep.yaml"
+    TRIALS = "trials"
+    MEASUREMENTS = "measurements"
+    CHECKPOINTS = "checkpoints"
+    REPORT = "report"
+    COLUMNS = "0-columns.parquet"  # sorts before every trial_id and every compacted file
+    HEARTBEAT = ".driver.json"
+
+    def __init__(self, root: str | Path, own_measurements: Iterable[str] = ()) -> None:
+        self.own_measurements = tuple(own_measurements)
+        try:
+            self.folder = Folder.at(root)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{root}: cannot be opened: {error}") from error
+
+    def __str__(self) -> str:
+        return self.folder.given
+
+    @property
+    def checkpoints(self) -> str:
+        """The folder of checkpoints, as the user would write it."""
+        return f"{str(self).rstrip('/')}/{self.CHECKPOINTS}"
+
+    @property
+    def report(self) -> str:
+        """The folder of the report, as the user would write it."""
+        return f"{str(self).rstrip('/')}/{self.REPORT}"
+
+    # --- the sweep ---
+
+    def begin(self, sweep: NamedSweep) -> None:
+        """Make the folder ready for a sweep: a new one, or the same again, perhaps with more trials.
+
+        Raises StoreError for a folder of another sweep, one that is in use for something else, or one that
+        cannot be written.
+        """
+        try:
+            self._check(sweep)
+            self.folder.make()
+            self.folder.remove_temporary()
+            self.folder.write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
+            self.folder.make(self.CHECKPOINTS)
+            for name in (self.TRIALS, self.MEASUREMENTS):
+                self.folder.make(name)
+                self.folder.remove_temporary(name)
+            for name, columns in self._schemas.items():
+                self._write_table(f"{name}/{self.COLUMNS}", columns.empty_table())
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be written: {error}") from error
+
+    def sweep_text(self) -> str:
+        """The stored sweep file. StoreError where there is none."""
+        content = self.folder.read(self.SWEEP)
+        if content is None:
+            raise StoreError(f"{self}: no results of a sweep here: {self.SWEEP} is missing")
+        return content.decode()
+
+    def sweep_name(self) -> str:
+        """The name in the stored sweep file. StoreError where there is none."""
+        name = self._sweep_heading().get("name")
+        if name is None:
+            raise StoreError(f"{self}: its {self.SWEEP} has no name")
+        return str(name)
+
+    def description(self) -> str:
+        """The description in the stored sweep file, which may be empty. StoreError where there is no file."""
+        return str(self._sweep_heading().get("description") or "")
+
+    def _sweep_heading(self) -> Mapping[str, object]:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
+        try:
+            content = YAML(typ="safe").load(self.sweep_text())
+        except YAMLError as error:
+            raise StoreError(f"{self}: its {self.SWEEP} cannot be read: not YAML") from error
+        return content if isinstance(content, Mapping) else {}
+
+    def _check(self, sweep: NamedSweep) -> None:
+        names = self.folder.names() if self.folder.kind() is not fs.FileType.File else None
+        if names is None:
+            raise StoreError(f"{self}: is a file; results need a folder")
+        if self.SWEEP in names:
+            if self.sweep_name() != sweep.name:
+                raise StoreError(
+                    f"{self}: holds results of the sweep {self.sweep_name()!r}, not of {sweep.name!r}; "
+                    "give another folder with --results"
+                )
+        elif any(not name.startswith(".") for name in names):
+            raise StoreError(
+                f"{self}: is not empty and holds no {self.SWEEP}; give another folder with --results"
+            )
+
+    # --- trials ---
+
+    def finished(self) -> dict[str, TrialStatus]:
+        """The status of every trial that has a row in `trials`, failed ones included; reads two columns only.
+
+        Empty where there is no such folder. A trial's own file outweighs a compacted one.
+        """
+        files = self.folder.parquet(self.TRIALS)
+        columns = pa.schema([("trial_id", pa.string()), ("status", pa.string())])
+        found = ds.dataset(
+            files, schema=columns, filesystem=self.folder.filesystem, format="parquet"
+        ).to_table()
+        pairs = zip(found["trial_id"].to_pylist(), found["status"].to_pylist(), strict=True)
+        return {trial_id: TrialStatus(status) for trial_id, status in pairs}
+
+    def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
+        """Put a finished trial in place, or replace an earlier attempt: measurements, then `trials`.
+
+        Interrupted between the two, the trial counts as not finished, and its next commit replaces both.
+        Raises StoreError for a row that does not fit the schema (nothing is written) or a folder that cannot
+        be written.
+        """
+        parameters = {"trial_id": spec.trial_id, "sweep": sweep_name, **spec.columns()}
+        trial = parameters | {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+        tables = {self.MEASUREMENTS: [row | parameters for row in rows], self.TRIALS: [trial]}
+        try:
+            ready = {name: table(content, self._schemas[name]) for name, content in tables.items()}
+        except ColumnError as error:
+            raise StoreError(f"{self}: trial {spec.trial_id}: {error}") from error
+        try:
+            for name, content in ready.items():
+                self._write_table(f"{name}/{spec.trial_id}.parquet", content)
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be written: {error}") from error
+
+    @cached_property
+    def _schemas(self) -> Mapping[str, pa.Schema]:
+        """What this version writes, then the columns that only earlier files of the folder have."""
+        wanted = {self.MEASUREMENTS: measurement_columns(self.own_measurements), self.TRIALS: trial_columns()}
+        return {name: self._with_stored(name, schema(columns)) for name, columns in wanted.items()}
+
+    def _with_stored(self, name: str, wanted: pa.Schema) -> pa.Schema:
+        content = self.folder.read(f"{name}/{self.COLUMNS}")
+        if content is None:
+            return wanted
+        stored = pq.read_schema(pa.BufferReader(content)).remove_metadata()
+        try:
+            return pa.unify_schemas([wanted, stored], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise StoreError(f"{self}: {name} there have other column types: {error}") from error
+
+    def _write_table(self, name: str, content: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(content, sink, compression="zstd")
+        self.folder.write(name, sink.getvalue())
+
+    # --- the driver's sign of life ---
+
+    def write_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Replace the heartbeat; a driver that ends leaves one with nothing running.
+
+        It is a courtesy to readers: a folder that cannot be written is no error here.
+        """
+        try:
+            self.folder.write(self.HEARTBEAT, heartbeat.to_json())
+        except OSError:
+            return
+
+    def read_heartbeat(self) -> Heartbeat | None:
+        """The last heartbeat, alive or not; None where there is none to read."""
+        try:
+            content = self.folder.read(self.HEARTBEAT)
+            return Heartbeat.from_json(content) if content else None
+        except (OSError, ValueError):
+            return None
+
+    def probe(self) -> None:
+        """Write and remove a small file. StoreError where that fails."""
+        try:
+            self.folder.make()
+            self.folder.write(".probe", b"")
+            self.folder.remove(".probe")
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be written: {error}") from error

@@ -1,0 +1,66 @@
+"""A trial that does as its spec says, for tests of what is around it: the architecture's name is the script."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from workers.result import Row, TrialResult, TrialStatus
+from workers.spec import Component, SpecError, TrialSpec
+from workers.trial import TrialContext
+
+
+def scripted(script: str, *, steps: int = 3, seed: int = 0, **options: object) -> TrialSpec:
+    return TrialSpec(architecture=Component(script, options), dataset=Component("none"), steps=steps, seed=seed)
+
+
+def trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]:
+    options = spec.architecture.options
+    for step in range(spec.steps or 0):
+        yield {"step": step, "train_loss": 1.0 / (step + 1), "pid": os.getpid(), "at": time.time()}
+    match spec.architecture.name:
+        case "completes":
+            pass
+        case "diverges":
+            yield TrialResult(status=TrialStatus.DIVERGED, steps_done=spec.steps or 0)
+            return
+        case "raises":
+            raise ZeroDivisionError("of course")
+        case "refuses":
+            raise SpecError("impossible")
+        case "exits":
+            raise SystemExit(3)
+        case "out_of_memory":
+            raise MemoryError("too big")
+        case "stops_short":
+            return
+        case "dies":
+            os._exit(1)
+        case "dies_once":  # `mark` is a file that remembers
+            mark = Path(str(options["mark"]))
+            if not mark.exists():
+                mark.touch()
+                raise MemoryError("the first time")
+        case "interrupted":
+            raise KeyboardInterrupt
+        case "forever":
+            while True:
+                time.sleep(0.02)
+                yield {"step": spec.steps, "pid": os.getpid()}
+        case "sleeps":
+            time.sleep(float(str(options["seconds"])))
+        case "tells":
+            import torch
+
+            yield {
+                "step": 9,
+                "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
+                "omp": os.environ.get("OMP_NUM_THREADS"),
+                "threads": torch.get_num_threads(),
+                "device": context.device,
+                "folder": str(context.folder),
+                "data": str(context.data),
+                "pid": os.getpid(),
+            }
+            time.sleep(float(str(options.get("seconds", 0))))
+    yield TrialResult(status=TrialStatus.COMPLETED, steps_done=spec.steps or 0)

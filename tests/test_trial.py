@@ -1,0 +1,198 @@
+"""A trial: reproducible to the bit, untouched by what is measured on it, and right about when it diverges."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workers import trial
+from workers.result import TrialResult, TrialStatus, measurement_columns
+from workers.spec import Component, Request, SpecError, TrialSpec
+from workers.training import Training
+from workers.trial import TrialContext, in_order, run_trial
+
+EVERYTHING = {
+    "loss": Request(every=2),
+    "hessian_gradient_overlap": Request(every=3),
+    "top_eigenpairs": Request(at=(0, 4, 6), options={"count": 12}),
+    "gradient_overlap": Request(),
+    "subspace_overlap": Request(options={"since": [0, 4]}),
+    "spectral_density": Request(at=(6,), options={"probes": 2, "lanczos_steps": 5}),
+}
+SPEC = TrialSpec(
+    architecture=Component("mlp", {"widths": [8]}),
+    dataset=Component("digits", {"classes": 5, "samples": 200}),
+    batch_size=32,
+    steps=6,
+    measure=EVERYTHING,
+)
+
+
+def run(spec: TrialSpec) -> tuple[list[dict[str, Any]], TrialResult]:
+    *rows, result = run_trial(spec, TrialContext(data=Path("absent")))
+    assert isinstance(result, TrialResult)
+    return rows, result  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def finished() -> tuple[list[dict[str, Any]], TrialResult]:
+    return run(SPEC)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """Every Training that run_trial makes, to look at its final weights."""
+    made: list[Training] = []
+
+    class Kept(Training):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(trial, "Training", Kept)
+    return made
+
+
+def test_rows_come_at_the_steps_asked_for(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
+    rows, _ = finished
+    assert [row["step"] for row in rows] == [0, 2, 3, 4, 6]
+    measured = {name: [row["step"] for row in rows if row.get(name) is not None] for name in rows[0] | rows[-1]}
+    assert measured["train_loss"] == [0, 2, 4, 6]
+    assert measured["hessian_gradient_overlap"] == [0, 3, 6]
+    assert measured["eigenvalues"] == measured["f_top"] == [0, 4, 6]
+    assert measured["subspace_overlap"] == [4, 6]
+    assert measured["density_nodes"] == [6]
+    # no step follows the last, so it has neither a mini-batch nor an update
+    assert measured["f_top_batch"] == measured["f_top_update"] == [0, 4]
+    assert measured["batch_loss"] == [0, 2, 3, 4]
+
+
+def test_every_row_has_only_declared_columns(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
+    rows, _ = finished
+    assert set().union(*rows) <= measurement_columns().keys()
+
+
+def test_numbers_agree_with_each_other(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
+    rows, result = finished
+    last = rows[-1]
+    # sums of the same stored float64 numbers: equal up to a few roundings
+    assert last["f_top"] == pytest.approx(sum(last["gradient_overlaps"][:5]), rel=1e-12)
+    assert last["sharpness"] == last["eigenvalues"][0]
+    assert last["stability"] == pytest.approx(SPEC.learning_rate * last["sharpness"] / 2, rel=1e-12)
+    assert last["eigenvalues"] == sorted(last["eigenvalues"], reverse=True)
+    assert len(last["eigenvalues"]) == 12
+    assert last["converged"]
+    # max() of residuals below the default tolerance is what converged says
+    assert max(last["residuals"]) <= 1e-3
+    starts = [overlap["since"] for overlap in last["subspace_overlap"]]
+    assert starts == [0, 4]
+    for overlap in last["subspace_overlap"]:
+        assert overlap["by_dimension"][4] == overlap["top"]
+        # overlaps are fractions; 1e-6 is the rounding of unit vectors in float32
+        assert all(0 <= value <= 1 + 1e-6 for value in (overlap["next"], *overlap["by_dimension"]))
+    assert result.hessian_products == sum(row["hessian_products"] for row in rows)
+    assert result.classes == 5
+    assert result.parameters == 64 * 8 + 8 + 8 * 5 + 5
+    assert (result.status, result.steps_done) == (TrialStatus.COMPLETED, 6)
+
+
+def test_update_of_plain_sgd_points_along_the_batch_gradient(
+    finished: tuple[list[dict[str, Any]], TrialResult],
+) -> None:
+    for row in finished[0]:
+        if row.get("f_top_batch") is not None:
+            # θ_{t+1} − θ_t is formed from float32 weights of size ~1 and updates of size ~0.01: relative error 1e-5
+            assert row["f_top_update"] == pytest.approx(row["f_top_batch"], abs=1e-4)
+
+
+def test_the_same_spec_gives_the_same_numbers(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
+    torch.manual_seed(123)  # whatever the state the process happens to be in
+    assert run(SPEC)[0] == finished[0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dataset"),
+    [
+        (Component("mlp", {"widths": [8]}), Component("digits", {"samples": 200})),
+        (Component("convnet", {"dropout": True, "batch_norm": True}), Component("mnist5k", {"samples": 64})),
+    ],
+    ids=["mlp", "regularised convnet"],
+)
+def test_training_is_bit_identical_with_measurements_on_or_off(
+    architecture: Component, dataset: Component, trainings: list[Training]
+) -> None:
+    spec = replace(SPEC, architecture=architecture, dataset=dataset, steps=3)
+    measure = {
+        "loss": Request(every=1),
+        "hessian_gradient_overlap": Request(every=1),
+        "top_eigenpairs": Request(at=(1,), options={"count": 2, "tol": 0.3}),
+        "gradient_overlap": Request(),
+    }
+    run(replace(spec, measure=measure))
+    run(replace(spec, measure={}))
+    on, off = (training.model.state_dict() for training in trainings)
+    for name in on:
+        assert torch.equal(on[name], off[name]), name
+
+
+def test_streams_are_separate(trainings: list[Training]) -> None:
+    run(replace(SPEC, measure={}, steps=0))
+    run(replace(SPEC, measure={}, steps=0, batch_size=16, learning_rate=0.5))
+    run(replace(SPEC, measure={}, steps=0, seed=1))
+    first, same, other = (training.weights() for training in trainings)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_batches_visit_every_sample_once_an_epoch(trainings: list[Training]) -> None:
+    run(replace(SPEC, measure={}, steps=0))
+    (training,) = trainings
+    seen = []
+    for _ in range(training.steps_per_epoch):
+        seen.append(training._next_batch())
+        training.step += 1
+    assert [len(batch) for batch in seen] == [32] * 6 + [8]
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(200))
+    assert not torch.equal(training._next_batch(), seen[0])
+
+
+def test_epochs_become_steps() -> None:
+    rows, result = run(replace(SPEC, steps=None, epochs=2, measure={"loss": Request(at=(14,))}))
+    assert result.steps_done == 14
+    assert rows[0]["epoch"] == 2.0
+
+
+def test_divergence_is_a_result_that_says_when() -> None:
+    rows, result = run(replace(SPEC, learning_rate=1e30, steps=200, measure={"loss": Request(at=(0, 150))}))
+    assert result.status == TrialStatus.DIVERGED
+    assert 1 <= result.steps_done < 10
+    assert [row["step"] for row in rows] == [0]
+
+
+def test_what_is_measured_between_does_not_move_the_step_of_divergence() -> None:
+    spec = replace(SPEC, learning_rate=1e30, steps=200)
+    often = run(replace(spec, measure={"loss": Request(every=1)}))[1]
+    never = run(replace(spec, measure={}))[1]
+    assert often.steps_done == never.steps_done
+
+
+def test_more_eigenpairs_than_parameters_is_refused() -> None:
+    measure = {"top_eigenpairs": Request(at=(0,), options={"count": 1000})}
+    with pytest.raises(SpecError, match="top_eigenpairs.count: 1000: the model has only 565 parameters"):
+        run(replace(SPEC, measure=measure))
+
+
+def test_measurement_samples_are_drawn_once_and_the_same_for_every_seed() -> None:
+    spec = replace(SPEC, steps=0, measure={"loss": Request(at=(0,))}, initialization="zeros", measurement_samples=50)
+    loss_of_seed = [run(replace(spec, seed=seed))[0][0]["train_accuracy"] for seed in range(3)]
+    assert len(set(loss_of_seed)) == 1
+    with pytest.raises(SpecError, match="measurement_samples: 500: there are only 200"):
+        run(replace(spec, measurement_samples=500))
+
+
+def test_followers_come_behind_what_they_follow() -> None:
+    ordered = dict(in_order({"subspace_overlap": Request(options={"since": [1]}), "top_eigenpairs": Request(every=4)}))
+    assert list(ordered) == ["top_eigenpairs", "subspace_overlap"]
+    assert ordered["subspace_overlap"] == Request(every=4, options={"since": [1]})

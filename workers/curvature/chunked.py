@@ -1,0 +1,182 @@
+"""What the curvature operators share: samples in chunks weighted by their number, and products with kept graphs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from workers.curvature.frozen import FrozenModel, frozen_copy, full_precision
+from workers.curvature.memory import kept_bytes, samples_that_fit, with_graph_bytes
+
+Precision = Literal["float32", "float64"]
+Tensors = tuple[Tensor, ...]
+
+_DTYPES = {None: None, "float32": torch.float32, "float64": torch.float64}
+_PROBE_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """The differentiated graph of one chunk: with it, a product costs backward passes only."""
+
+    loss: Tensor  # ()
+    gradient: Callable[[], Tensors]  # shaped as the parameters
+    product: Callable[[Tensors], Tensors]  # the chunk's matrix times a vector, both shaped as the parameters
+
+
+class ChunkedOperator(ABC):
+    """A symmetric p × p matrix that is a mean over samples, known by its products.
+
+    Attributes:
+        shape: (p, p), with p the number of parameters that require a gradient.
+        dtype, device: of the parameters, or as `precision` says.
+        loss: mean over all samples.
+        gradient: (p,), of that loss.
+        products: vectors multiplied so far; a block of b counts b.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[..., Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        chunk_size: int | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        _check_data(inputs, targets, chunk_size, precision)
+        dtype = _DTYPES[precision]
+        self._model = FrozenModel(model, dtype)
+        self._loss_function = loss
+        self._inputs, self._targets = frozen_copy(inputs, dtype), frozen_copy(targets, dtype)
+        size = sum(parameter.numel() for parameter in self._model.parameters)
+        self.shape: tuple[int, int] = (size, size)
+        self.dtype: torch.dtype = self._model.dtype
+        self.device: torch.device = self._model.device
+        self.products: int = 0
+        self._chunks = self._divide(chunk_size)
+        self._graphs: list[Linearization] = []
+        self.loss, self.gradient = self._loss_and_gradient()
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """The product with a vector (p,) or with the columns of a block (p, b), in the operator's type."""
+        self._check_vector(vector)
+        columns = vector.detach().to(self.dtype).reshape(self.shape[0], -1)
+        total = torch.zeros(columns.shape, dtype=torch.float64, device=self.device)
+        for index in range(len(self._chunks)):
+            linearization, weight = self._linearization(index), self._weight(index)
+            with full_precision(self.device):
+                for column in range(columns.shape[1]):
+                    product = linearization.product(self._unflatten(columns[:, column]))
+                    total[:, column] += weight * _flatten(product)
+        self.products += columns.shape[1]
+        return total.to(self.dtype).reshape(vector.shape)
+
+    @abstractmethod
+    def _linearize(self, inputs: Tensor, targets: Tensor) -> Linearization:
+        """The loss of a chunk and its derivatives; differentiation is on."""
+
+    def _linearization(self, index: int) -> Linearization:
+        """The kept graph of a chunk, or a new one equal to it: the chunk's index fixes the random numbers."""
+        if index < len(self._graphs):
+            return self._graphs[index]
+        chunk = self._chunks[index]
+        with self._model.evaluation(seed=index):
+            return self._linearize(self._inputs[chunk], self._targets[chunk])
+
+    def _loss_and_gradient(self) -> tuple[float, Tensor]:
+        """Over all samples; keeps the graphs of as many chunks as memory allows."""
+        forward_loss, used = self._forward(self._chunks[0])
+        # A single chunk is always kept: making its graph anew for a product would take the same memory.
+        keep = 1 if len(self._chunks) == 1 else kept_bytes(self.device) // max(used, 1)
+        loss, gradient = 0.0, torch.zeros(self.shape[0], dtype=torch.float64, device=self.device)
+        for index, chunk in enumerate(self._chunks):
+            linearization, weight = self._linearization(index), self._weight(index)
+            chunk_loss = _checked_loss(linearization.loss, chunk)
+            if index == 0:
+                _check_repeats(forward_loss, chunk_loss, self.dtype)
+            loss += weight * chunk_loss
+            with full_precision(self.device):
+                gradient += weight * _flatten(linearization.gradient())
+            if index < keep:
+                self._graphs.append(linearization)
+        return loss, gradient.to(self.dtype)
+
+    def _divide(self, chunk_size: int | None) -> list[slice]:
+        """The samples in order, `chunk_size` at a time; the last chunk may be smaller."""
+        samples = len(self._inputs)
+        if chunk_size is None and self._model.normalises_by_batch:
+            chunk_size = samples
+        elif chunk_size is None:
+            probe = slice(0, min(_PROBE_SAMPLES, samples))
+            _, used = self._forward(probe)
+            chunk_size = samples_that_fit(used, probe.stop)
+        return [slice(start, min(start + chunk_size, samples)) for start in range(0, samples, chunk_size)]
+
+    def _weight(self, index: int) -> float:
+        chunk = self._chunks[index]
+        return float(chunk.stop - chunk.start) / len(self._inputs)
+
+    def _forward(self, chunk: slice) -> tuple[float, int]:
+        """The loss of the first samples alone, and the bytes their graph would take."""
+
+        def evaluate() -> float:
+            with self._model.evaluation(seed=0):
+                loss = self._loss_function(self._model(self._inputs[chunk]), self._targets[chunk])
+            return _checked_loss(loss, chunk)
+
+        return with_graph_bytes(evaluate, (*self._model.parameters, self._inputs))
+
+    def _unflatten(self, vector: Tensor) -> Tensors:
+        parameters = self._model.parameters
+        parts = vector.split([parameter.numel() for parameter in parameters])
+        return tuple(part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True))
+
+    def _check_vector(self, vector: Tensor) -> None:
+        if not isinstance(vector, Tensor):
+            raise TypeError(f"vector: {type(vector).__name__}, must be a tensor of shape (p,) or (p, b)")
+        if vector.ndim not in (1, 2) or vector.shape[0] != self.shape[0]:
+            size = self.shape[0]
+            raise ValueError(f"vector: shape {tuple(vector.shape)}, must be ({size},) or ({size}, b)")
+        if vector.device != self.device:
+            raise ValueError(f"vector: on {vector.device}, must be on {self.device}, where the operator is")
+
+
+def _flatten(tensors: Tensors) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def _check_data(inputs: Tensor, targets: Tensor, chunk_size: int | None, precision: str | None) -> None:
+    if precision not in _DTYPES:
+        raise ValueError(f"precision: {precision!r}, must be 'float32', 'float64' or None")
+    if len(inputs) == 0:
+        raise ValueError("inputs: 0 samples, must be at least 1")
+    if len(targets) != len(inputs):
+        raise ValueError(f"targets: {len(targets)} samples, must be {len(inputs)}, as many as inputs")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size: {chunk_size}, must be at least 1")
+
+
+def _checked_loss(loss: Tensor, chunk: slice) -> float:
+    if loss.ndim != 0:
+        raise ValueError(f"loss: shape {tuple(loss.shape)}, must be (), the mean over samples")
+    if not loss.requires_grad:
+        raise ValueError("loss: does not depend on the parameters, must be computed with gradients on")
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"loss: {float(loss.detach())} on samples {chunk.start}..{chunk.stop - 1}, must be finite")
+    return float(loss.detach())
+
+
+def _check_repeats(once: float, again: float, dtype: torch.dtype) -> None:
+    # Sums in another order differ by a few units of rounding, other random numbers by far more.
+    if abs(once - again) > 100 * torch.finfo(dtype).eps * abs(once):
+        raise ValueError(
+            f"loss: {once!r} and then {again!r} for the same samples and random state, must not change; "
+            "model or loss keep a state of their own or draw random numbers from elsewhere than torch"
+        )

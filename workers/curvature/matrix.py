@@ -1,0 +1,54 @@
+"""Anything with `shape` and `@` as a real symmetric matrix whose products with tensors are counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Matrix:
+    """A real symmetric matrix known by its products.
+
+    Args:
+        operator: a tensor, an array, or any object with `shape` and `@`. One with a torch `dtype` (or none at all, then
+            float32) multiplies tensors on its `device` (or the CPU); one with a `dtype` of another kind, such as SciPy's
+            operators, multiplies NumPy arrays.
+
+    Attributes:
+        size: p, for a matrix of shape (p, p).
+        products: vectors multiplied so far.
+
+    Raises:
+        ValueError: the matrix is not square, or its values are complex.
+    """
+
+    def __init__(self, operator: Any) -> None:
+        shape = tuple(operator.shape)
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise ValueError(f"H: shape {shape}, must be (p, p)")
+        if isinstance(operator, np.ndarray):
+            operator = torch.from_numpy(np.array(operator))
+        if isinstance(operator, Tensor):
+            operator = operator.detach()
+            if not operator.is_floating_point() and not operator.is_complex():
+                operator = operator.double()
+        kind = getattr(operator, "dtype", None) or torch.float32
+        self._operator = operator
+        self._takes_arrays = not isinstance(kind, torch.dtype)
+        if self._takes_arrays:
+            kind = torch.float32 if np.dtype(kind) == np.float32 else torch.float64
+        if kind not in (torch.float32, torch.float64):
+            raise ValueError(f"H: values of type {kind}, must be float32 or float64")
+        self.dtype: torch.dtype = kind
+        self.device = torch.device(getattr(operator, "device", "cpu") if not self._takes_arrays else "cpu")
+        self.size = int(shape[0])
+        self.products = 0
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """H v, for v of shape (p,) or a block (p, b)."""
+        self.products += 1 if vectors.ndim == 1 else vectors.shape[1]
+        image = self._operator @ (vectors.numpy() if self._takes_arrays else vectors)
+        return torch.as_tensor(image, dtype=self.dtype, device=self.device).detach()

@@ -1,0 +1,19 @@
+"""MNIST: handwritten digits, 60,000 for training and 10,000 for testing, 28×28, 10 classes."""
+
+from pathlib import Path
+
+from workers.datasets import Arrays
+
+INPUT_SHAPE = (1, 28, 28)
+CLASSES = 10
+TRAIN_SAMPLES = 60_000
+
+
+def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
+    """torchvision's `MNIST`, which lies in `folder/MNIST/raw` and is downloaded once when absent.
+
+    Raises DataError where it is absent and cannot be downloaded, or is damaged.
+    """
+    from workers.datasets._torchvision import load_torchvision
+
+    return load_torchvision("MNIST", "MNIST/raw", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES)

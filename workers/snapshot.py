@@ -1,0 +1,171 @@
+"""One moment of training, ready to be asked: loss, gradient, Hessian and eigenpairs at θ_t, each computed once."""
+
+import copy
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from workers import seeding
+from workers.curvature import Eigenpairs, HessianOperator, top_eigenpairs
+from workers.data import Data
+from workers.losses import Loss, accuracy
+from workers.spec import SpecError, TrialSpec
+from workers.training import Diverged
+
+EVALUATION_CHUNK = 1024
+
+
+class Observer:
+    """A second model that measurements work on, so that they cannot touch the one that trains.
+
+    It holds the fixed measurement set, whose mean loss is the L that g and H belong to: the whole training set, or
+    `measurement_samples` of it, drawn once and the same for every seed.
+    """
+
+    def __init__(self, spec: TrialSpec, data: Data, model: nn.Module, loss: Loss) -> None:
+        self.spec, self.data, self.loss = spec, data, loss
+        self.model = copy.deepcopy(model).eval()
+        self.inputs, self.targets = _measurement_set(data, spec.measurement_samples)
+        self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.memory: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def chunk_size(self) -> int | None:
+        """With batch statistics L is the mean over consecutive batches of the training size; else chunks are free."""
+        return self.spec.batch_size if self.spec.batch_norm == "train" else None
+
+    def load(self, model: nn.Module) -> None:
+        """Take over parameters and buffers of the model that trains, as they are now."""
+        with torch.no_grad():
+            for mine, theirs in zip(_state(self.model), _state(model), strict=True):
+                mine.copy_(theirs)
+
+    def set_mode(self) -> None:
+        """Evaluation mode, dropout off; batch norm on batch statistics where the trial says so."""
+        self.model.eval()
+        if self.spec.batch_norm == "train":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train()
+
+
+class Snapshot:
+    """What a measurement is handed. Everything in it is at θ_t and computed at most once.
+
+    `batch_gradient` and `update` (θ_{t+1} − θ_t) are (p,), or None at the last step, which no step follows.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        step: int,
+        batch_gradient: Tensor | None = None,
+        update: Tensor | None = None,
+    ) -> None:
+        self.step, self.batch_gradient, self.update = step, batch_gradient, update
+        self.spec, self.parameters = observer.spec, observer.parameters
+        self.classes = observer.data.outputs
+        self._observer = observer
+        self._pairs: dict[tuple[int, float], Eigenpairs] = {}
+
+    def memory(self, measurement: str) -> dict[str, Tensor]:
+        """What the measurement of that name keeps from one step to later ones; empty at first."""
+        return self._observer.memory.setdefault(measurement, {})
+
+    @property
+    def probe_seed(self) -> int:
+        """Where random vectors of this step's measurements start: the trial's stream of probes."""
+        return seeding.stream_seed(self.spec.seed, f"probes/{self.step}")
+
+    @cached_property
+    def hessian(self) -> HessianOperator:
+        """H and g of L on the measurement set. Raises Diverged where they are not finite."""
+        observer = self._observer
+        observer.set_mode()
+        try:
+            return HessianOperator(
+                observer.model,
+                observer.loss,
+                observer.inputs,
+                observer.targets,
+                chunk_size=observer.chunk_size,
+            )
+        except FloatingPointError as error:
+            raise Diverged(self.step) from error
+
+    @property
+    def gradient(self) -> Tensor:
+        """∇L, (p,)."""
+        return self.hessian.gradient
+
+    @property
+    def pairs(self) -> Eigenpairs:
+        """The top eigenpairs as the trial's `top_eigenpairs` asks for them."""
+        request = self.spec.measure.get("top_eigenpairs")
+        return self.top_eigenpairs(**(request.options if request else {}))
+
+    def top_eigenpairs(self, count: int | None = None, tol: float = 1e-3) -> Eigenpairs:
+        """The `count` (2k by default, at most p) largest eigenvalues with vectors. SpecError where count > p."""
+        if count is not None and count > self.parameters:
+            raise SpecError(f"top_eigenpairs.count: {count}: the model has only {self.parameters} parameters")
+        key = (count or min(2 * self.classes, self.parameters), tol)
+        if key not in self._pairs:
+            self._pairs[key] = top_eigenpairs(self.hessian, count=key[0], tol=tol, seed=self.probe_seed)
+        return self._pairs[key]
+
+    def evaluate(self, split: Literal["train", "test"]) -> tuple[float, float | None]:
+        """Mean loss and accuracy (None for regression) on the measurement set or on the whole test set.
+
+        The test set is always seen with population statistics.
+        """
+        observer = self._observer
+        if split == "train":
+            observer.set_mode()
+            return _evaluate(observer, observer.inputs, observer.targets, observer.chunk_size)
+        observer.model.eval()
+        return _evaluate(observer, observer.data.x_test, observer.data.y_test, None)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """‖∇L‖, or None where no measurement of this step asked for the gradient."""
+        return float(self.gradient.double().norm()) if "hessian" in self.__dict__ else None
+
+    @property
+    def hessian_products(self) -> int:
+        """Hessian-vector products spent on this snapshot so far."""
+        return self.hessian.products if "hessian" in self.__dict__ else 0
+
+
+def _measurement_set(data: Data, samples: int | None) -> tuple[Tensor, Tensor]:
+    available = len(data.x_train)
+    if samples is None or samples == available:
+        return data.x_train, data.y_train
+    if samples > available:
+        raise SpecError(f"measurement_samples: {samples}: there are only {available} training samples")
+    chosen = torch.randperm(available, generator=seeding.generator(0, "measurement"))[:samples].sort().values
+    chosen = chosen.to(data.x_train.device)
+    return data.x_train[chosen], data.y_train[chosen]
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+@torch.no_grad()
+def _evaluate(
+    observer: Observer, inputs: Tensor, targets: Tensor, chunk_size: int | None
+) -> tuple[float, float | None]:
+    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    correct = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    chunk = chunk_size or EVALUATION_CHUNK
+    for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
+        # batch statistics move running averages: those of a throw-away copy
+        buffers = {name: buffer.clone() for name, buffer in observer.model.named_buffers()}
+        outputs = torch.func.functional_call(observer.model, buffers, (x,))
+        total += observer.loss(outputs, y).double() * len(x)
+        if not observer.data.regression:
+            correct += accuracy(outputs, y).double() * len(x)
+    return float(total) / len(inputs), None if observer.data.regression else float(correct) / len(inputs)

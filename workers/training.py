@@ -1,0 +1,100 @@
+"""Plain mini-batch training, one step at a time, with nothing in it that a measurement could touch."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from workers import find, seeding
+from workers.data import Data
+from workers.losses import Loss
+from workers.spec import TrialSpec
+
+CHECK_EVERY = 50
+"""Steps between two looks at the losses: a look waits for the device, so it is not made at every step."""
+
+
+class Diverged(ArithmeticError):
+    """The loss stopped being finite. `step` is the first step whose loss is not."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """Steps that see every sample once; the last batch of an epoch may be smaller.
+
+    >>> steps_per_epoch(60_000, 64)
+    938
+    """
+    return math.ceil(samples / batch_size)
+
+
+class Training:
+    """A model on its way: θ ← optimiser(θ, ∇L_B(θ)) on one mini-batch B after another.
+
+    Every epoch is a fresh permutation of the training set, which depends on the seed and the epoch alone. Step t is
+    the step that leads from θ_t to θ_{t+1}.
+    """
+
+    def __init__(self, spec: TrialSpec, data: Data, model: nn.Module, loss: Loss) -> None:
+        self.model, self.loss, self.data, self.seed = model, loss, data, spec.seed
+        self.batch_size = min(spec.batch_size, len(data.x_train))
+        self.steps_per_epoch = steps_per_epoch(len(data.x_train), self.batch_size)
+        self.last = spec.steps if spec.steps is not None else (spec.epochs or 0) * self.steps_per_epoch
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        build = find.function("optimizers", spec.optimizer.name)
+        self.optimizer: torch.optim.Optimizer = build(
+            self.parameters, spec.learning_rate, **spec.optimizer.options
+        )
+        self.step = 0
+        self._order = torch.empty(0)
+        self._unchecked: list[Tensor] = []
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training set so far, whole or not."""
+        return self.step / self.steps_per_epoch
+
+    def advance(self) -> Tensor:
+        """Make step t and return the loss of its mini-batch at θ_t, a scalar; gradients stay in `.grad`."""
+        indices = self._next_batch()
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = self.loss(self.model(self.data.x_train[indices]), self.data.y_train[indices])
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        batch_loss = loss.detach()
+        self._unchecked.append(batch_loss)
+        if len(self._unchecked) >= CHECK_EVERY:
+            self.check()
+        return batch_loss
+
+    def check(self) -> None:
+        """Raise Diverged where a loss since the last check was not finite."""
+        if not self._unchecked:
+            return
+        finite = torch.stack(self._unchecked).isfinite().tolist()
+        first = self.step - len(finite)
+        self._unchecked.clear()
+        if not all(finite):
+            raise Diverged(first + finite.index(False))
+
+    def gradient(self) -> Tensor:
+        """∇L_B of the last step's mini-batch, (p,)."""
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def weights(self) -> Tensor:
+        """θ, (p,), a copy."""
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+
+    def _next_batch(self) -> Tensor:
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        if position == 0:
+            stream = seeding.generator(self.seed, f"batches/{epoch}")
+            order = torch.randperm(len(self.data.x_train), generator=stream)
+            self._order = order.to(self.data.x_train.device)
+        return self._order[position * self.batch_size : (position + 1) * self.batch_size]

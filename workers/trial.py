@@ -1,0 +1,163 @@
+"""One trial, from top to bottom: build, train, measure, and hand out rows as they come."""
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from workers import find, seeding
+from workers.data import load_data
+from workers.initialization import build_model
+from workers.losses import LOSSES
+from workers.result import Moment, Row, TrialResult, TrialStatus, as_row
+from workers.snapshot import Observer, Snapshot
+from workers.spec import Request, TrialSpec
+from workers.training import Diverged, Training
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """Where a trial runs: nothing in here may change one of its numbers beyond rounding."""
+
+    data: Path  # where data sets lie
+    folder: Path | None = None  # the sweep file's: the user's own modules and arrays lie there
+    device: str = "cpu"  # or cuda
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One entry of the trial's `measure`, bound to its function."""
+
+    name: str
+    request: Request
+    module: ModuleType
+
+    def __call__(self, snapshot: Snapshot) -> Any:
+        return self.module.measure(snapshot, **self.request.options)
+
+
+def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]:
+    """Yield one row for each step at which something is measured, and last the result.
+
+    Row t describes θ_t, before step t is made: step 0 is the initialisation, and after the last step comes one more
+    moment. A measurement sees a copy of the model, so training is the same to the bit whatever is measured.
+
+    Raises SpecError for what the spec makes impossible and DataError for absent data; a loss that stops being
+    finite is a result, with the status `diverged`.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    fix_numerics()
+    data = load_data(
+        spec.dataset,
+        folder=context.data,
+        search=context.folder,
+        loss=spec.loss,
+        precision=spec.precision,
+        device=context.device,
+    )
+    model = build_model(
+        spec.architecture,
+        data.input_shape,
+        data.outputs,
+        initialization=spec.initialization,
+        seed=spec.seed,
+        precision=spec.precision,
+        device=context.device,
+    )
+    torch.manual_seed(seeding.stream_seed(spec.seed, "dropout"))
+    loss = LOSSES[spec.loss]
+    training = Training(spec, data, model, loss)
+    observer = Observer(spec, data, model, loss)
+    measurements = [
+        Measurement(name, request, find.module("measurements", name)) for name, request in in_order(spec.measure)
+    ]
+    status, steps_done, measuring, products = TrialStatus.COMPLETED, training.last, 0.0, 0
+    try:
+        for step in range(training.last + 1):
+            due = [m for m in measurements if m.request.due(step, training.last)]
+            if not due:
+                training.advance()
+                continue
+            epoch = training.epoch
+            snapshot, batch_loss = observe(training, observer)
+            begun = time.perf_counter()
+            with torch.random.fork_rng(devices=[context.device] if context.device != "cpu" else []):
+                records = [measurement(snapshot) for measurement in due]
+            moment = Moment(
+                step=step,
+                epoch=epoch,
+                batch_loss=batch_loss,
+                gradient_norm=snapshot.gradient_norm,
+                hessian_products=snapshot.hessian_products,
+            )
+            measuring += time.perf_counter() - begun
+            products += snapshot.hessian_products
+            yield as_row([moment, *records])
+        training.check()
+    except Diverged as diverged:
+        status, steps_done = TrialStatus.DIVERGED, diverged.step
+    yield TrialResult(
+        status=status,
+        steps_done=steps_done,
+        parameters=observer.parameters,
+        classes=data.outputs,
+        seconds=time.perf_counter() - clock,
+        seconds_measuring=measuring,
+        hessian_products=products,
+        host=platform.node(),
+        device=torch.cuda.get_device_name() if context.device != "cpu" else "cpu",
+        started_at=started,
+        finished_at=datetime.now(UTC),
+        torch_version=torch.__version__,
+    )
+
+
+def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | None]:
+    """The snapshot at θ_t and the loss of the mini-batch of step t, which is made on the way, if there is one left."""
+    observer.load(training.model)
+    step = training.step
+    if step == training.last:
+        training.check()
+        return Snapshot(observer, step=step), None
+    before = training.weights()
+    batch_loss = training.advance()
+    training.check()
+    snapshot = Snapshot(
+        observer,
+        step=step,
+        batch_gradient=training.gradient(),
+        update=training.weights() - before,
+    )
+    return snapshot, float(batch_loss)
+
+
+def in_order(measure: Mapping[str, Request]) -> list[tuple[str, Request]]:
+    """The requests with every follower behind what it follows, and at its steps unless it has its own.
+
+    >>> [name for name, _ in in_order({"gradient_overlap": Request(), "top_eigenpairs": Request(every=5)})]
+    ['top_eigenpairs', 'gradient_overlap']
+    """
+    leaders, followers = [], []
+    for name, request in measure.items():
+        followed = measure.get(find.constant("measurements", name, "FOLLOWS") or "")
+        if followed is None:
+            leaders.append((name, request))
+        elif request.scheduled:
+            followers.append((name, request))
+        else:
+            followers.append((name, replace(followed, options=request.options)))
+    return leaders + followers
+
+
+def fix_numerics() -> None:
+    """Full float32 everywhere and the same kernels in every run: no TF32, no autotuned convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
