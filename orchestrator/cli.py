@@ -7,7 +7,7 @@ at once and `plan` needs no torch.
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -20,8 +20,10 @@ A sweep file says what to train and what to measure; `plan` shows what it means 
 
 \b
 Examples:
-  tiny-subspace plan sweeps/figure-1.yaml
-  tiny-subspace plan sweeps/figure-1.yaml --json | jq .to_run
+  tiny-subspace plan sweeps/quickstart.yaml
+  tiny-subspace run sweeps/quickstart.yaml
+  tiny-subspace status results/quickstart
+  tiny-subspace ui
 
 \b
 Data sets lie in the folder --data or TINY_SUBSPACE_DATA (by default
@@ -68,6 +70,9 @@ data_option = click.option(
 )
 results_option = click.option(
     "--results", metavar="DIR", help="A folder or a URI such as s3://bucket/folder.  [default: results/NAME]"
+)
+tracking_option = click.option(
+    "--tracking-uri", help="MLflow's store, or none.  [default: MLFLOW_TRACKING_URI or results/mlflow.db]"
 )
 yes_option = click.option("--yes", is_flag=True, help="Yes, more than 100,000 trials are meant.")
 
@@ -119,3 +124,126 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
     sweep = load(file, data, yes)
     planned = plan_of(sweep, finished_trials(results or f"results/{sweep.name}"), data=data)
     click.echo(json.dumps(planned.as_json()) if as_json else as_text(planned))
+
+
+@main.command()
+@sweep_file
+@results_option
+@data_option
+@yes_option
+@click.option(
+    "--tracking-uri", help="MLflow's store, or none.  [default: MLFLOW_TRACKING_URI or results/mlflow.db]"
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["ray", "local"]),
+    default="ray",
+    show_default=True,
+    help="ray: trials side by side; local: one after another in this process, where breakpoints work.",
+)
+@click.option("--address", help="A running Ray cluster, such as HEAD:6379.  [default: one of its own]")
+@click.option("--only", metavar="TRIAL_ID", multiple=True, help="Run just this trial; may be given again.")
+def run(
+    file: Path,
+    results: str | None,
+    data: Path | None,
+    yes: bool,
+    tracking_uri: str | None,
+    executor: Literal["ray", "local"],
+    address: str | None,
+    only: tuple[str, ...],
+) -> None:
+    """Run the trials of FILE that are not finished, here or on a Ray cluster.
+
+    Running it again resumes: finished trials are left alone, failed ones are tried again. Ctrl-C stops it,
+    and what is finished by then is kept.
+    """
+    from orchestrator.run_command import Refused
+    from orchestrator.run_command import run as run_command
+    from orchestrator.sweep import data_folder
+
+    if address and executor == "local":
+        refuse("--address: a cluster is for --executor ray; local runs in this process")
+    sweep = load(file, data, yes)
+    try:
+        code = run_command(
+            sweep,
+            results=results or f"results/{sweep.name}",
+            data=data_folder(data),
+            tracking=tracking_uri,
+            executor=executor,
+            address=address,
+            only=only,
+        )
+    except Refused as error:
+        refuse(str(error))
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(path: str, as_json: bool) -> None:
+    """Say what is finished, running and left of the results in PATH, and why trials failed.
+
+    With every failure comes the command that runs that trial again in one process, under a debugger if you
+    like.
+    """
+    from orchestrator.status import status as status_of
+    from orchestrator.store import StoreError
+
+    try:
+        found = status_of(path)
+    except StoreError as error:
+        refuse(str(error))
+    click.echo(found.json() if as_json else found.text())
+
+
+@main.command()
+@click.argument("path")
+@tracking_option
+def mirror(path: str, tracking_uri: str | None) -> None:
+    """Make or repair the MLflow runs of the results in PATH. Doing it twice changes nothing."""
+    from orchestrator.mirror import mirror as mirror_results
+    from orchestrator.store import StoreError
+    from orchestrator.tracking import TrackingError
+    from orchestrator.tracking import tracking_uri as tracking_of
+
+    uri = tracking_of(path, tracking_uri)
+    if uri is None:
+        refuse("--tracking-uri: none: a mirror needs a tracking store")
+    try:
+        count = mirror_results(path, uri)
+    except (StoreError, FileNotFoundError) as error:
+        refuse(str(error))
+    except TrackingError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    click.echo(f"{count} trials of {path} are in {uri}", err=True)
+
+
+@main.command()
+@click.argument("path", default="results")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="The first port to try."
+)
+def ui(path: str, port: int) -> None:
+    """Open MLflow's own page on the runs beside PATH, for this machine only."""
+    from orchestrator.tracking import TrackingError, serve_ui
+
+    try:
+        serve_ui(path, port)
+    except TrackingError as error:
+        refuse(str(error))
+
+
+@main.command()
+@click.option("--address", help="A Ray cluster to ask.")
+@click.option("--tracking-uri", help="An MLflow store to ask.")
+@click.option("--results", metavar="DIR", help="A results folder or URI to try.")
+@data_option
+def doctor(address: str | None, tracking_uri: str | None, results: str | None, data: Path | None) -> None:
+    """Check versions, devices, the curvature kernel in float64, and every part you name."""
+    from orchestrator.doctor import doctor as examine
+
+    sys.exit(examine(address, tracking_uri, results, data))

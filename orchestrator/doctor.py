@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator import tracking, versions
 
 TOLERANCE = 1e-9
-"""Of the self-test's eigenvalues, relative to λ₁. Sums of 40 float64 products are exact to 1e-15 or so, and an
+"""Of the self-test's eigenvalues, relative to λ₁. Sums of 40 float64 products are exact to about 1e-15; an
 eigenvalue whose vector has the residual 1e-10 is off by no more than that."""
 
 

@@ -81,12 +81,12 @@ def _texts(values: Iterable[Any]) -> dict[str, str]:
         texts = {exact: _text(value, digits) for exact, value in distinct.items()}
         if len(set(texts.values())) == len(distinct):
             return texts
-    return {exact: _text(value, 17) for exact, value in distinct.items()}
+    return {exact: _text(value, None) for exact, value in distinct.items()}
 
 
-def _text(value: Any, digits: int) -> str:
+def _text(value: Any, digits: int | None) -> str:
     if isinstance(value, float):
-        return f"{value:.{digits}g}"
+        return repr(value) if digits is None else f"{value:.{digits}g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 

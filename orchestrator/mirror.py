@@ -107,7 +107,7 @@ class Mirror:
         """A trial has ended and is stored."""
         self._background.put(_Finished(trial_id, asdict(result), _now()))
 
-    def close(self, status: str = "FINISHED", timeout: float = 20.0) -> None:
+    def close(self, status: str = "FINISHED", timeout: float = 30.0) -> None:
         """The sweep has ended: FINISHED, FAILED (some trial has) or KILLED (interrupted).
 
         Waits for what is left to be told, `timeout` seconds at most.

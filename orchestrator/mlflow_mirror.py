@@ -7,6 +7,8 @@ whose active run is the user's.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -160,4 +162,6 @@ def check(uri: str) -> str:
 def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing it has set INFO
     return MlflowClient(tracking_uri=uri)

@@ -133,14 +133,23 @@ def _measurements(paths: Sequence[str | Path]) -> pa.Table:
 
 
 def _read(path: str | Path, name: str) -> pa.Table:
-    """One table of a sweep, with every column that one of its files has."""
+    """One table of a sweep. A trial's own file outweighs its rows in a compacted one."""
     folder = Folder.at(path)
     if folder.kind() is not fs.FileType.Directory or "sweep.yaml" not in folder.names():
         raise FileNotFoundError(f"{path}: no results of a sweep here")
     files = folder.parquet(name)
     if not files:  # a sweep interrupted in its first moment
         return pa.table({column: pa.array([], pa.string()) for column in ("trial_id", "sweep")})
-    return ds.dataset(files, filesystem=folder.filesystem, format="parquet").to_table()
+    found = ds.dataset(files, filesystem=folder.filesystem, format="parquet")
+    own = {trial_id: file for file in files if (trial_id := trial_of(file))}
+    if len(files) - len(own) < 2:  # nothing is compacted
+        return found.to_table()
+    together, single = (
+        ds.dataset(chosen, found.schema, "parquet", folder.filesystem).to_table()
+        for chosen in ([file for file in files if file not in own.values()], list(own.values()))
+    )
+    outweighed = pc.is_in(together["trial_id"], value_set=pa.array(own, pa.string()))
+    return pa.concat_tables([together.filter(pc.invert(outweighed)), single])
 
 
 def _unified(tables: Sequence[pa.Table]) -> pa.Table:

@@ -148,7 +148,7 @@ class SweepRuns:
         for step, (metrics, at) in sorted(points.items()):
             there = found.logged.get(step, frozenset())
             new += [Point(name, value, at, step) for name, value in metrics.items() if name not in there]
-            names = there | metrics.keys()
+            names = there.union(metrics)
             found.logged[step] = self._same_names.setdefault(names, names)  # one set for all the steps alike
         self._open_tracker.metrics(found.run.run_id, new)
 
@@ -207,7 +207,7 @@ class SweepRuns:
             found = self._runs[trial_id] = TrialRun(run, logged={})
         self._tag(found.run, tags)
         wanted = run_content.parameters(columns)
-        if new := {key: wanted[key] for key in wanted.keys() - found.run.parameters}:
+        if new := {key: value for key, value in wanted.items() if key not in found.run.parameters}:
             self._open_tracker.parameters(found.run.run_id, new)
             found.run.parameters |= new.keys()
         found.prepared = True

@@ -1,7 +1,6 @@
 """Where MLflow's tracking store is, and MLflow's own page on it. Imports no mlflow."""
 
 import fcntl
-import logging
 import os
 import re
 import socket
@@ -88,10 +87,9 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Short answers or none from MLflow's client, and no chatter; the user's environment comes first."""
+    """Short answers or none from MLflow's client; what the user's environment says comes first."""
     added = {name: value for name, value in (IMPATIENT | QUIET).items() if name not in os.environ}
     os.environ.update(added)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
         yield
     finally:

@@ -20,7 +20,10 @@ GOLDEN = [
     (make(learning_rate=0.01, batch_size=256), "eaa2decd79c4ed12"),
     (make(steps=None, epochs=3, precision="float64"), "1c74c6c4db2533d9"),
     (make(architecture=Component("mlp", {"widths": [200, 200], "activation": "tanh"})), "811ac08ac9a7d039"),
-    (make(dataset=Component("mnist", {"classes": 5}), optimizer=Component("sgd", {"momentum": 0.9})), "3a2b736597ba5732"),
+    (
+        make(dataset=Component("mnist", {"classes": 5}), optimizer=Component("sgd", {"momentum": 0.9})),
+        "3a2b736597ba5732",
+    ),
     (make(measure={"top_eigenpairs": Request(at=(0, 50), options={"count": 20})}), "ec7423a697a70abc"),
     (make(measure={"loss": Request(every=10)}, measurement_samples=1000, loss="mse"), "6a72d6d5dbe733bd"),
 ]
@@ -63,7 +66,9 @@ def test_defaults_stay() -> None:
 def test_a_new_parameter_at_its_default_changes_no_id() -> None:
     """The id is made of what differs from the defaults, so a field that nobody sets is not in it."""
     assert make().changed() == {"architecture": "mlp", "dataset": "mnist5k", "steps": 100}
-    written_out = make(seed=0, learning_rate=0.1, optimizer=Component("sgd", {}), measure=dict(DEFAULT_MEASURE))
+    written_out = make(
+        seed=0, learning_rate=0.1, optimizer=Component("sgd", {}), measure=dict(DEFAULT_MEASURE)
+    )
     assert written_out.trial_id == make().trial_id
 
 

@@ -58,7 +58,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
 def test_rows_come_at_the_steps_asked_for(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
     rows, _ = finished
     assert [row["step"] for row in rows] == [0, 2, 3, 4, 6]
-    measured = {name: [row["step"] for row in rows if row.get(name) is not None] for name in rows[0] | rows[-1]}
+    measured = {
+        name: [row["step"] for row in rows if row.get(name) is not None] for name in rows[0] | rows[-1]
+    }
     assert measured["train_loss"] == [0, 2, 4, 6]
     assert measured["hessian_gradient_overlap"] == [0, 3, 6]
     assert measured["eigenvalues"] == measured["f_top"] == [0, 4, 6]
@@ -180,12 +182,14 @@ def test_what_is_measured_between_does_not_move_the_step_of_divergence() -> None
 
 def test_more_eigenpairs_than_parameters_is_refused() -> None:
     measure = {"top_eigenpairs": Request(at=(0,), options={"count": 1000})}
-    with pytest.raises(SpecError, match="top_eigenpairs.count: 1000: the model has only 565 parameters"):
+    with pytest.raises(SpecError, match=r"top_eigenpairs.count: 1000: the model has only 565 parameters"):
         run(replace(SPEC, measure=measure))
 
 
 def test_measurement_samples_are_drawn_once_and_the_same_for_every_seed() -> None:
-    spec = replace(SPEC, steps=0, measure={"loss": Request(at=(0,))}, initialization="zeros", measurement_samples=50)
+    spec = replace(
+        SPEC, steps=0, measure={"loss": Request(at=(0,))}, initialization="zeros", measurement_samples=50
+    )
     loss_of_seed = [run(replace(spec, seed=seed))[0][0]["train_accuracy"] for seed in range(3)]
     assert len(set(loss_of_seed)) == 1
     with pytest.raises(SpecError, match="measurement_samples: 500: there are only 200"):
@@ -193,6 +197,8 @@ def test_measurement_samples_are_drawn_once_and_the_same_for_every_seed() -> Non
 
 
 def test_followers_come_behind_what_they_follow() -> None:
-    ordered = dict(in_order({"subspace_overlap": Request(options={"since": [1]}), "top_eigenpairs": Request(every=4)}))
+    ordered = dict(
+        in_order({"subspace_overlap": Request(options={"since": [1]}), "top_eigenpairs": Request(every=4)})
+    )
     assert list(ordered) == ["top_eigenpairs", "subspace_overlap"]
     assert ordered["subspace_overlap"] == Request(every=4, options={"since": [1]})

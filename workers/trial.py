@@ -75,7 +75,8 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
     training = Training(spec, data, model, loss)
     observer = Observer(spec, data, model, loss)
     measurements = [
-        Measurement(name, request, find.module("measurements", name)) for name, request in in_order(spec.measure)
+        Measurement(name, request, find.module("measurements", name))
+        for name, request in in_order(spec.measure)
     ]
     status, steps_done, measuring, products = TrialStatus.COMPLETED, training.last, 0.0, 0
     try:

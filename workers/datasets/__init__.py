@@ -1,8 +1,10 @@
-"""One file per data set: `load(folder, search, *, options) -> Arrays`, and its shape and size without loading it.
+"""One file per data set: `load(folder, search, *, options) -> Arrays`, and its shape and size without loading
+it.
 
-A file says its shape and size in literals (`INPUT_SHAPE`, `CLASSES`, `TRAIN_SAMPLES`), which are read from its
-source, or, where they follow from options, in a function `describe(folder, search, **options) -> Description`.
-Nothing here imports torch, or a library that data comes from, at the top, because `plan` does not.
+A file says its shape and size in literals (`INPUT_SHAPE`, `CLASSES`, `TRAIN_SAMPLES`), which are read from
+its source, or, where they follow from options, in a function `describe(folder, search, **options) ->
+Description`. Nothing here imports torch, or a library that data comes from, at the top, because `plan` does
+not.
 """
 
 from dataclasses import dataclass, replace
@@ -22,11 +24,11 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Arrays:
-    """What `load` returns. Inputs are images (n, height, width, channels), uint8 in [0, 255] or floats, or features
-    (n, d), floats.
+    """What `load` returns. Inputs are images (n, height, width, channels), uint8 in [0, 255] or floats, or
+    features (n, d), floats.
 
-    `y` holds class indices (n,), whole numbers, with `classes` = k; or for regression targets (n, outputs), floats,
-    with `classes` = None.
+    `y` holds class indices (n,), whole numbers, with `classes` = k; or for regression targets (n, outputs),
+    floats, with `classes` = None.
     """
 
     x_train: NDArray[Any]
@@ -40,13 +42,14 @@ class Arrays:
 class Description:
     """What `plan` can know of a data set without loading it; None is unknown."""
 
-    input_shape: tuple[int, ...] | None = None  # of one sample as a model sees it: (channels, height, width) or (d,)
+    input_shape: tuple[int, ...] | None = None  # of one sample: (channels, height, width) or (d,)
     outputs: int | None = None  # k classes, or the number of regression targets
     train_samples: int | None = None
 
 
 def describe(dataset: Component, folder: Path, search: Path | None) -> Description:
-    """Shape and size of a data set with its options. Imports no torch and loads no samples; absent data is unknown.
+    """Shape and size of a data set with its options. Imports no torch and loads no samples; absent data is
+    unknown.
 
     `folder` is where downloaded data lies, `search` the sweep file's folder.
 
@@ -55,8 +58,8 @@ def describe(dataset: Component, folder: Path, search: Path | None) -> Descripti
     >>> describe(Component("npz", {"path": "absent.npz"}), Path("absent"), None)
     Description(input_shape=None, outputs=None, train_samples=None)
 
-    Raises SpecError where there is no such data set, or where its options ask for more classes or samples than
-    it is known to have.
+    Raises SpecError where there is no such data set, or where its options ask for more classes or samples
+    than it is known to have.
     """
     options = dict(dataset.options)
     own = {name: options.pop(name) for name in find.options("datasets", dataset.name) if name in options}
@@ -93,17 +96,18 @@ def check_available(option: str, wanted: int, available: int | None) -> None:
 def check_arrays(arrays: Arrays, source: str) -> Arrays:
     """`arrays` when they are as `Arrays` says, else DataError in one line that begins with `source`.
 
-    Classes must be 0 … k − 1, at least two of them, and each must have a training sample; nothing may be NaN or
-    infinite.
+    Classes must be 0 … k − 1, at least two of them, and each must have a training sample; nothing may be NaN
+    or infinite.
 
     >>> ones = np.ones((2, 3))
-    >>> check_arrays(Arrays(ones, np.array([0, 2]), ones, np.array([0, 1]), classes=3), "my.npz")
+    >>> check_arrays(Arrays(ones, np.array([0, 2]), ones, np.array([0, 1]), classes=3), "a.npz")
     Traceback (most recent call last):
-    workers.datasets.DataError: my.npz: y_train: no sample of class 1; classes must be 0 to 2, each with a sample
+    workers.datasets.DataError: a.npz: y_train: no sample of class 1; classes must be 0 to 2, each with a sample
     """
     for name in ("x_train", "x_test"):
         _check_inputs(getattr(arrays, name), f"{source}: {name}")
-    if arrays.x_train.shape[1:] != arrays.x_test.shape[1:] or arrays.x_train.dtype != arrays.x_test.dtype:
+    first, second = ((*x.shape[1:], x.dtype.kind) for x in (arrays.x_train, arrays.x_test))
+    if first != second:
         raise DataError(f"{source}: x_test: {_kind(arrays.x_test)} where x_train has {_kind(arrays.x_train)}")
     for split in ("train", "test"):
         x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
@@ -119,16 +123,14 @@ def check_arrays(arrays: Arrays, source: str) -> Arrays:
     if arrays.classes is not None:
         absent = np.setdiff1d(np.arange(arrays.classes), arrays.y_train)
         if len(absent):
-            last = arrays.classes - 1
-            raise DataError(
-                f"{source}: y_train: no sample of class {absent[0]}; classes must be 0 to {last}, each with a sample"
-            )
+            where = f"{source}: y_train: no sample of class {absent[0]}"
+            raise DataError(f"{where}; classes must be 0 to {arrays.classes - 1}, each with a sample")
     return arrays
 
 
 def _check_inputs(x: NDArray[Any], where: str) -> None:
-    images, features = x.ndim == 4, x.ndim == 2
-    if not (images and (x.dtype == np.uint8 or x.dtype.kind == "f") or features and x.dtype.kind == "f"):
+    dimensions = (2, 4) if x.dtype.kind == "f" else (4,) if x.dtype == np.uint8 else ()
+    if x.ndim not in dimensions:
         allowed = "images (n, height, width, channels) of uint8 or floats, or features (n, d) of floats"
         raise DataError(f"{where}: {_kind(x)}; must be {allowed}")
     if x.size == 0:

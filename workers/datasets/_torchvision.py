@@ -20,23 +20,28 @@ PATIENCE_S = 10.0
 
 
 def load_torchvision(name: str, place: str, folder: Path, *, classes: int, train_samples: int) -> Arrays:
-    """Both splits of the torchvision class `name`, whose files lie in `folder/place`, images (n, height, width, channels).
+    """Both splits of the torchvision class `name`, whose files lie in `folder/place`, images (n, height,
+    width, channels).
 
-    Files that are there are used as they are, and the folder may be read-only. Else they are downloaded into a
-    folder of their own, verified by torchvision, and moved into place one by one; processes that share `folder`
-    wait for the one that downloads. Archives that lie in `folder` or `folder/place` are unpacked instead.
+    Files that are there are used as they are, and the folder may be read-only. Else they are downloaded into
+    a folder of their own, verified by torchvision, and moved into place one by one; processes that share
+    `folder` wait for the one that downloads. Archives that lie in `folder` or `folder/place` are unpacked
+    instead.
 
-    Raises DataError, naming the folder expected, where data is absent and cannot be downloaded, or is damaged.
+    Raises DataError, naming the folder expected, where data is absent and cannot be downloaded, or is
+    damaged.
     """
     import torchvision
 
     kind = getattr(torchvision.datasets, name)
-    if not _is_there(kind, folder):
+    if not _is_there(kind, folder / place):
         _fetch(kind, place, folder)
     try:
         train, test = (_split(kind, folder, train) for train in (True, False))
     except Exception as error:  # whatever torchvision's reading of a damaged file raises
-        raise DataError(f"{folder / place}: damaged ({error}); remove it, and it is downloaded again") from error
+        raise DataError(
+            f"{folder / place}: damaged ({error}); remove it, and it is downloaded again"
+        ) from error
     if len(train[0]) != train_samples:
         raise DataError(
             f"{folder / place}: damaged ({len(train[0])} training samples instead of {train_samples}); "
@@ -45,11 +50,8 @@ def load_torchvision(name: str, place: str, folder: Path, *, classes: int, train
     return Arrays(*train, *test, classes=classes)
 
 
-def _is_there(kind: Any, folder: Path) -> bool:
-    """Whether torchvision finds all files; for CIFAR it reads them, to compare their MD5."""
-    looking = kind.__new__(kind)
-    looking.root = str(folder)
-    return bool(looking._check_exists() if hasattr(kind, "_check_exists") else looking._check_integrity())
+def _is_there(kind: Any, place: Path) -> bool:
+    return all((place / name).is_file() for name in _files(kind))
 
 
 def _split(kind: Any, folder: Path, train: bool) -> tuple[Any, Any]:
@@ -66,7 +68,7 @@ def _fetch(kind: Any, place: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{kind.__name__}.lock"):
-            if _is_there(kind, folder):  # another process was faster
+            if _is_there(kind, folder / place):  # another process was faster
                 return
             with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary, _patience():
                 made = Path(temporary)
@@ -77,12 +79,12 @@ def _fetch(kind: Any, place: str, folder: Path) -> None:
                         target = folder / file.relative_to(made)
                         target.parent.mkdir(parents=True, exist_ok=True)
                         file.replace(target)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # of the network, the disk, an archive that breaks off
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{folder / place}: no {kind.__name__} there, and it could not be downloaded ({reason}); put "
-            f"torchvision's files ({_files(kind)}) there, or name their folder's parent {folder} with --data; "
-            f"{NO_DOWNLOAD}"
+            f"torchvision's files ({', '.join(_files(kind))}) there, where --data or TINY_SUBSPACE_DATA name "
+            f"{folder}; {NO_DOWNLOAD}"
         ) from error
 
 
@@ -90,10 +92,10 @@ def _archives(kind: Any) -> list[str]:
     return [name for name, _ in kind.resources] if hasattr(kind, "resources") else [kind.filename]
 
 
-def _files(kind: Any) -> str:
+def _files(kind: Any) -> list[str]:
     if hasattr(kind, "resources"):
-        return ", ".join(name.removesuffix(".gz") for name, _ in kind.resources)
-    return ", ".join(name for name, _ in [*kind.train_list, *kind.test_list, (kind.meta["filename"], "")])
+        return [name.removesuffix(".gz") for name in _archives(kind)]
+    return [*(name for name, _ in [*kind.train_list, *kind.test_list]), kind.meta["filename"]]
 
 
 def _copy_archives(kind: Any, folder: Path, place: str, made: Path) -> None:

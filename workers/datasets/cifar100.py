@@ -16,4 +16,6 @@ def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
     """
     from workers.datasets._torchvision import load_torchvision
 
-    return load_torchvision("CIFAR100", "cifar-100-python", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES)
+    return load_torchvision(
+        "CIFAR100", "cifar-100-python", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES
+    )

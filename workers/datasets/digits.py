@@ -14,8 +14,8 @@ TRAIN_SAMPLES = 1_437
 def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
     """Images (n, 8, 8, 1), floats in [0, 1] (the file's 0 … 16, divided by 16).
 
-    The split never changes: the digits in the order `RandomState(0).permutation(1797)`, a stream that NumPy promises
-    to keep; the first 1,437 are for training.
+    The split never changes: the digits in the order `RandomState(0).permutation(1797)`, a stream that NumPy
+    promises to keep; the first 1,437 are for training.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,5 @@
-"""Fashion-MNIST (arXiv:1708.07747): clothes, 60,000 for training and 10,000 for testing, 28×28, 10 classes."""
+"""Fashion-MNIST (arXiv:1708.07747): clothes, 60,000 for training and 10,000 for testing, 28×28, 10
+classes."""
 
 from pathlib import Path
 
@@ -10,10 +11,13 @@ TRAIN_SAMPLES = 60_000
 
 
 def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
-    """torchvision's `FashionMNIST`, which lies in `folder/FashionMNIST/raw` and is downloaded once when absent.
+    """torchvision's `FashionMNIST`, which lies in `folder/FashionMNIST/raw` and is downloaded once when
+    absent.
 
     Raises DataError where it is absent and cannot be downloaded, or is damaged.
     """
     from workers.datasets._torchvision import load_torchvision
 
-    return load_torchvision("FashionMNIST", "FashionMNIST/raw", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES)
+    return load_torchvision(
+        "FashionMNIST", "FashionMNIST/raw", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES
+    )

@@ -27,11 +27,11 @@ def load(
 ) -> Arrays:
     """Features (n, dimension) of float64, and the class of each.
 
-    `means`: `orthonormal`, μ_c = e_c, the first k basis vectors; or `random`, uniform on the unit sphere. `noise` is
-    σ, of each coordinate. `weights` are the classes' shares π_c, of any sum, equal by default: class sizes are
-    exactly n·π_c where those are whole, else rounded (largest remainders first) and never 0 in training. `seed` is
-    the data's own: trials of different seeds see the same data. `noise: 0` with `orthonormal` is the solvable model
-    of arXiv:1812.04754, section 4.
+    `means`: `orthonormal`, μ_c = e_c, the first k basis vectors; or `random`, uniform on the unit sphere.
+    `noise` is σ, of each coordinate. `weights` are the classes' shares π_c, of any sum, equal by default:
+    class sizes are exactly n·π_c where those are whole, else rounded (largest remainders first) and never 0
+    in training. `seed` is the data's own: trials of different seeds see the same data. `noise: 0` with
+    `orthonormal` is the solvable model of arXiv:1812.04754, section 4.
 
     Raises SpecError where the options contradict each other.
 
@@ -88,7 +88,8 @@ def class_sizes(samples: int, shares: NDArray[np.float64], least: int) -> NDArra
     [2, 1, 1]
     """
     exact = samples * shares
-    sizes = np.floor(exact + 1e-9).astype(np.int64)  # 1e-9: a product that rounding left just below a whole number
+    # 1e-9: a product may be rounded to just below a whole number
+    sizes = np.floor(exact + 1e-9).astype(np.int64)
     largest_remainders = np.argsort(sizes - exact, kind="stable")
     sizes[largest_remainders[: samples - sizes.sum()]] += 1
     while (sizes < least).any():

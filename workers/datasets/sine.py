@@ -21,9 +21,9 @@ def load(
 ) -> Arrays:
     """y = sin(πx) + N(0, noise²), x uniform in [−1, 1): features (n, 1) and targets (n, 1) of float64.
 
-    The paper says "one period" and N(0, 0.1²); the interval, centred as a network likes it, and the sample count are
-    our choice. Test targets have noise too, so the least possible mean squared error is noise². `seed` is the data's
-    own: trials of different seeds see the same data.
+    The paper says "one period" and N(0, 0.1²); the interval, centred as a network likes it, and the sample
+    count are our choice. Test targets have noise too, so the least possible mean squared error is noise².
+    `seed` is the data's own: trials of different seeds see the same data.
 
     >>> arrays = load(Path(), None, samples=3, noise=0)
     >>> bool((arrays.y_train == np.sin(np.pi * arrays.x_train)).all())

@@ -46,7 +46,9 @@ def measure(snapshot: Snapshot, *, since: Annotated[list[Annotated[int, Ge(0)]],
             Overlap(
                 since=start,
                 top=by_dimension[k - 1] if count >= k else None,
-                next=subspace_overlap(first[:, k : 2 * k], vectors[:, k : 2 * k], k) if count >= 2 * k else None,
+                next=subspace_overlap(first[:, k : 2 * k], vectors[:, k : 2 * k], k)
+                if count >= 2 * k
+                else None,
                 by_dimension=by_dimension,
             )
         )

@@ -19,7 +19,9 @@ class Record:
 
     sharpness: float | None  # λ₁
     stability: float | None  # ηλ₁/2; full-batch gradient descent is unstable above 1 (arXiv:2103.00065)
-    random_overlap: float | None  # Σλᵢ/√(kΣλᵢ²), i ≤ k: overlap of a random vector of the top subspace with its image
+    random_overlap: (
+        float | None
+    )  # Σλᵢ/√(kΣλᵢ²), i ≤ k: overlap of a random vector of the top subspace with its image
     eigenvalues: list[float] | None  # K of them, descending
     residuals: list[float] | None  # ‖Hvᵢ − λᵢvᵢ‖/|λ₁|, recomputed
     converged: bool | None  # whether every residual is below the tolerance

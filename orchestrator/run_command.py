@@ -1,0 +1,96 @@
+"""The verb `run`: put store, executor, mirror and progress together around one sweep."""
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.driver import Outcome
+    from orchestrator.executors import Executor
+    from orchestrator.sweep import Sweep
+
+ENDINGS = {0: "FINISHED", 1: "FAILED", 130: "KILLED"}
+"""MLflow's word for the sweep, by exit code."""
+
+
+class Refused(ValueError):
+    """The call cannot be carried out and nothing was started; one line that says why."""
+
+
+def run(
+    sweep: "Sweep",
+    *,
+    results: str,
+    data: Path,
+    tracking: str | None,
+    executor: Literal["ray", "local"],
+    address: str | None,
+    only: tuple[str, ...],
+) -> int:
+    """Run what is left of the sweep and say how it ended and where to look; the exit code of contracts."""
+    from orchestrator.driver import run_sweep
+    from orchestrator.executors import PlacementError
+    from orchestrator.mirror import Mirror
+    from orchestrator.progress import Progress
+    from orchestrator.store import ResultStore, StoreError
+    from orchestrator.tracking import tracking_uri
+    from workers.spec import SpecError
+
+    unknown = sorted(set(only) - {trial.spec.trial_id for trial in sweep.trials})
+    if unknown:
+        raise Refused(
+            f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them"
+        )
+    own = {name for trial in sweep.trials for name in trial.spec.measure if "." in name}
+    with ExitStack() as stack:
+        try:
+            store = ResultStore(results, own_measurements=own)
+            store.begin(sweep)
+            engine = make_executor(sweep, executor, address, data)
+            stack.callback(engine.close)
+            progress = Progress()
+            uri = tracking_uri(results, tracking)
+            mirror = Mirror(uri, sweep, results, warn=progress.note) if uri else None
+            with progress:
+                outcome = run_sweep(
+                    sweep,
+                    store=store,
+                    executor=engine,
+                    mirror=mirror,
+                    progress=progress,
+                    only=only or None,
+                    command=shlex.join(["tiny-subspace", *sys.argv[1:]]),
+                )
+            if mirror:
+                mirror.close(ENDINGS[outcome.exit_code])
+        except (StoreError, SpecError, PlacementError, ConnectionError) as error:
+            raise Refused(str(error)) from error
+    progress.summary()
+    say_where(outcome, results, uri)
+    return outcome.exit_code
+
+
+def make_executor(sweep: "Sweep", kind: str, address: str | None, data: Path) -> "Executor":
+    """The executor that `--executor` and `--address` name."""
+    if kind == "local":
+        from orchestrator.executors import LocalExecutor
+
+        return LocalExecutor(data, sweep.folder)
+    from orchestrator.ray_executor import RayExecutor
+
+    return RayExecutor(address, data=data, folder=sweep.folder, specs=[trial.spec for trial in sweep.trials])
+
+
+def say_where(outcome: "Outcome", results: str, uri: str | None) -> None:
+    """One line of counts, and what to do with the results."""
+    counts = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if count)
+    click.echo(f"{counts}. Results: {results}", err=True)
+    if outcome.counts.get("failed"):  # type: ignore[call-overload]
+        click.echo(f"Why trials failed: tiny-subspace status {shlex.quote(results)}", err=True)
+    if uri and uri.startswith("sqlite:"):
+        click.echo(f"Browse the runs:   tiny-subspace ui {shlex.quote(results)}", err=True)
+    click.echo(f'Query them:        pandas.read_parquet("{results}/measurements")', err=True)
