@@ -141,8 +141,8 @@ class _Costs:
         if last is None:
             return Cost(None, None, None, None, None)
         measured = count_due([effective(spec.measure, name) for name in spec.measure], last)
-        products = hessian_products(spec.measure, data.outputs, last)
-        if data.train_samples is None:
+        products = None if data.outputs is None else hessian_products(spec.measure, data.outputs, last)
+        if products is None or data.train_samples is None:
             return Cost(last, measured, products, None, None)
         share = (spec.measurement_samples or data.train_samples) / data.train_samples
         training = last * min(spec.batch_size, data.train_samples) / data.train_samples

@@ -40,8 +40,8 @@ from workers.spec import TrialSpec
 if TYPE_CHECKING:
     from orchestrator.sweep import Resources, Trial
 
-PATIENCE = 5.0
-"""Seconds that a trial waits for its place before idle processes make room and no more trials are taken."""
+PATIENCE = 30.0
+"""Seconds that a trial waits for its place before idle processes make room and no new ones are begun."""
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the driver of a submitted job."""

@@ -72,10 +72,10 @@ def _check_count(
     item = measured.value["top_eigenpairs"].value["count"]
     for dataset, architecture in _distinct(points, "dataset", "architecture"):
         known = facts(dataset.value)
-        if count <= prod(known.input_shape):
+        if known.input_shape is None or known.outputs is None or count <= prod(known.input_shape):
             continue
         try:
-            parameters = count_parameters(architecture.value, known)
+            parameters = count_parameters(architecture.value, known.input_shape, known.outputs)
         except Exception as error:  # whatever a user's own architecture raises
             problems.about(architecture.item, f"cannot be built for {dataset.value.name}: {error}")
             continue
@@ -83,13 +83,13 @@ def _check_count(
             problems.about_value(item, f"{architecture.value.name} has only {parameters} parameters")
 
 
-def count_parameters(architecture: Component, data: Description) -> int:
-    """p of an architecture on data of that shape, without memory for any of them. Imports torch."""
+def count_parameters(architecture: Component, input_shape: tuple[int, ...], outputs: int) -> int:
+    """p of an architecture, without memory for any of them. Imports torch."""
     import torch
 
     with torch.device("meta"):
         build = find.function("architectures", architecture.name)
-        model = build(data.input_shape, data.outputs, **architecture.options)
+        model = build(input_shape, outputs, **architecture.options)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

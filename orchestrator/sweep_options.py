@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from orchestrator.sweep_items import Item, Problems, entries, plain_value
 from workers import find
@@ -32,6 +32,7 @@ WORDS = {
     str: ("text", "texts"),
     bool: ("true or false", "true or false"),
     types.NoneType: ("null", "nulls"),
+    Any: ("a value", "values"),
 }
 
 
@@ -67,7 +68,7 @@ def described(annotation: Any, plural: bool = False) -> str:
         return f"[{', '.join(map(described, arguments))}]"
     if origin in (list, tuple, Sequence):
         return f"{'lists' if plural else 'a list'} of {described(arguments[0], plural=True)}"
-    return f"of the kind {annotation}"
+    return f"of the kind {getattr(annotation, '__name__', annotation)}"
 
 
 def _bounds(bound: Any) -> Iterator[str]:
@@ -102,11 +103,24 @@ def checked(item: Item, annotation: Any, problems: Problems) -> Any:
     if _limits(result):
         problems.about_value(item, f"must be {described(annotation)}{_limits(result)}")
         return INVALID
+    try:
+        json.dumps(result)
+    except TypeError:  # a set or the like: the trial gets what the file has
+        return value
     return plain(result)
 
 
-@cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    """What checks values; an annotation of a user's own that says nothing to pydantic allows any."""
+    try:
+        adapter = _cached_adapter(annotation)
+    except (PydanticUserError, TypeError):  # TypeError: not hashable
+        return _cached_adapter(Any)
+    return adapter if adapter.pydantic_complete else _cached_adapter(Any)
+
+
+@cache
+def _cached_adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 

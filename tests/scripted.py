@@ -1,17 +1,24 @@
 """A trial that does as its spec says, for tests of what is around it: the architecture's name is the script."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workers.result import Row, TrialResult, TrialStatus
 from workers.spec import Component, SpecError, TrialSpec
-from workers.trial import TrialContext
+
+if TYPE_CHECKING:
+    from workers.trial import TrialContext
 
 
 def scripted(script: str, *, steps: int = 3, seed: int = 0, **options: object) -> TrialSpec:
-    return TrialSpec(architecture=Component(script, options), dataset=Component("none"), steps=steps, seed=seed)
+    return TrialSpec(
+        architecture=Component(script, options), dataset=Component("none"), steps=steps, seed=seed
+    )
 
 
 def trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]:
@@ -47,20 +54,31 @@ def trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]
             while True:
                 time.sleep(0.02)
                 yield {"step": spec.steps, "pid": os.getpid()}
-        case "sleeps":
-            time.sleep(float(str(options["seconds"])))
+        case "meets":  # ends when as many of them as `count` run at the same time
+            meeting = context.data / str(options["meeting"])
+            meeting.mkdir(exist_ok=True)
+            (meeting / str(spec.seed)).touch()
+            end = time.monotonic() + 30
+            while len(list(meeting.iterdir())) < int(str(options["count"])):
+                if time.monotonic() > end:
+                    raise TimeoutError("alone")
+                time.sleep(0.02)
+            yield about(context)
         case "tells":
-            import torch
-
-            yield {
-                "step": 9,
-                "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
-                "omp": os.environ.get("OMP_NUM_THREADS"),
-                "threads": torch.get_num_threads(),
-                "device": context.device,
-                "folder": str(context.folder),
-                "data": str(context.data),
-                "pid": os.getpid(),
-            }
-            time.sleep(float(str(options.get("seconds", 0))))
+            yield about(context)
     yield TrialResult(status=TrialStatus.COMPLETED, steps_done=spec.steps or 0)
+
+
+def about(context: TrialContext) -> Row:
+    import torch
+
+    return {
+        "step": 9,
+        "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "omp": os.environ.get("OMP_NUM_THREADS"),
+        "threads": torch.get_num_threads(),
+        "device": context.device,
+        "folder": str(context.folder),
+        "data": str(context.data),
+        "pid": os.getpid(),
+    }

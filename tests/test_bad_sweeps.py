@@ -780,6 +780,17 @@ def test_a_user_file_that_is_no_python() -> None:
     assert line.endswith("broken.py:1: invalid syntax")
 
 
+@pytest.mark.usefixtures("folder")
+def test_an_architecture_that_cannot_be_built() -> None:
+    """It is built only to count its parameters, where there may be fewer of them than eigenpairs."""
+    Path("bad_net.py").write_text("def build(shape, classes): raise RuntimeError('first\\n  second')\n")
+    text = BASE.replace("mlp", "bad_net.build")
+    Path("s.yaml").write_text(f"{text}measure: {{top_eigenpairs: {{count: 785}}}}\n")
+    assert refused("s.yaml") == ("s.yaml:2: trial.architecture: cannot be built for mnist5k: first second",)
+    Path("s.yaml").write_text(f"{text}measure: {{top_eigenpairs: {{count: 784}}}}\n")
+    assert load_sweep("s.yaml").trials
+
+
 def test_a_call_that_is_wrong() -> None:
     for call in ([], ["plan"], ["plan", "x.yaml", "--no-such-option"], ["no-such-verb"]):
         result = CliRunner().invoke(main, call)

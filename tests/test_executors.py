@@ -116,7 +116,9 @@ class TestEveryExecutor:
         assert script == "stops_short" or "scripted.py" in last.error
 
     def test_a_failure_leaves_the_next_trial_alone(self, executor: Executor) -> None:
-        trials = [Trial(scripted(script), ONE) for script in ("raises", "completes", "out_of_memory", "diverges")]
+        trials = [
+            Trial(scripted(script), ONE) for script in ("raises", "completes", "out_of_memory", "diverges")
+        ]
         told = collect(executor, trials)
         ends = [type(told[t.spec.trial_id][-1]) for t in trials]
         assert ends == [Failed, Finished, Failed, Finished]
@@ -198,7 +200,7 @@ class TestRay:
             if isinstance(event, Measured) and event.row["step"] == 3:
                 os.kill(event.row["pid"], signal.SIGKILL)
 
-        last = collect(on_ray, [Trial(spec, ONE)], lambda e: kill(e))[spec.trial_id][-1]
+        last = collect(on_ray, [Trial(spec, ONE)], kill)[spec.trial_id][-1]
         assert isinstance(last, Failed)
         assert last.retry
 
@@ -211,44 +213,48 @@ class TestRay:
 
     def test_four_halves_of_a_gpu_run_at_once_on_two(self, on_ray: Executor) -> None:
         half = Resources(cpus=0.5, gpus=0.5)
-        started: list[Event] = []
-        trials = [Trial(scripted("tells", seed=seed, seconds=1.5), half) for seed in range(4)]
-        begun: list[int] = []
-
-        def watch(event: Event) -> None:
-            started.append(event) if isinstance(event, Started) else None
-            if isinstance(event, Finished):
-                begun.append(len(started))
-
-        told = collect(on_ray, trials, watch)
-        assert begun[0] == 4  # all four had begun before the first ended
-        visible = [rows(events)[-1]["cuda"] for events in told.values()]
-        assert sorted(map(str, visible)) == ["0", "0", "1", "1"]
-
-    def test_whole_gpus_are_not_shared_and_idle_processes_make_room(self, on_ray: Executor) -> None:
-        trials = [Trial(scripted("tells", seed=10 + s, seconds=0.5), Resources(cpus=1, gpus=1)) for s in range(2)]
+        trials = [Trial(scripted("meets", seed=seed, count=4, meeting="halves"), half) for seed in range(4)]
         told = collect(on_ray, trials)
-        assert sorted(str(rows(events)[-1]["cuda"]) for events in told.values()) == ["0", "1"]
-        # a Ray that only believes in its GPUs: the trial runs on the CPU
-        assert {rows(events)[-1]["device"] for events in told.values()} == {"cpu"}
+        assert sorted(str(rows(events)[-1]["cuda"]) for events in told.values()) == ["0", "0", "1", "1"]
+
+    def test_whole_gpus_are_not_shared_and_room_is_what_the_cluster_has(self, on_ray: Executor) -> None:
+        whole = Resources(cpus=1, gpus=1)
+        trials = [Trial(scripted("meets", seed=seed, count=2, meeting="wholes"), whole) for seed in range(2)]
+        assert on_ray.has_room(Resources(cpus=2, gpus=2))  # idle processes of another shape make room
+        for t in trials:
+            assert on_ray.has_room(whole)
+            on_ray.submit(t)
+        for wanted in (whole, ONE, Resources(cpus=0.5, gpus=0.5)):
+            assert not on_ray.has_room(wanted)
+        seen: list[Event] = []
+        while sum(isinstance(event, Finished) for event in seen) < 2:
+            seen += on_ray.events(1)
+        assert on_ray.has_room(whole)
+        told = [row for row in rows(seen) if "cuda" in row]
+        assert sorted(str(row["cuda"]) for row in told) == ["0", "1"]
+        assert {row["device"] for row in told} == {"cpu"}  # a Ray that only believes in its GPUs
+
+    def test_idle_processes_make_room_for_a_trial_without_a_place(
+        self, on_ray: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import ray
+
+        from orchestrator import ray_executor
+
+        class Other:
+            def ready(self) -> None: ...
+
+        on_ray.close()
+        other = ray.remote(Other).options(num_cpus=1).remote()  # another job takes half of the cluster
+        ray.get(other.ready.remote())
+        monkeypatch.setattr(ray_executor, "PATIENCE", 1.0)
+        told = collect(on_ray, [Trial(scripted("completes", seed=seed), ONE) for seed in range(2)])
+        ray.kill(other)
+        assert all(isinstance(events[-1], Finished) for events in told.values())
 
     def test_threads_follow_the_cpus(self, on_ray: Executor) -> None:
         row = rows(run(on_ray, scripted("tells", seed=20), Resources(cpus=2, gpus=0)))[-1]
         assert (row["omp"], row["threads"]) == ("2", 2)
-
-    def test_room_is_what_the_cluster_has(self, on_ray: Executor) -> None:
-        trials = [Trial(scripted("sleeps", seed=seed, seconds=1), ONE) for seed in range(2)]
-        assert on_ray.has_room(Resources(cpus=2, gpus=2))
-        for t in trials:
-            assert on_ray.has_room(ONE)
-            on_ray.submit(t)
-        assert not on_ray.has_room(ONE)
-        assert not on_ray.has_room(Resources(cpus=2, gpus=0))
-        collect(on_ray, [])
-        ended = 0
-        while ended < 2:
-            ended += sum(isinstance(event, Finished) for event in on_ray.events(1))
-        assert on_ray.has_room(ONE)
 
     def test_refusals_name_what_is_lacking(self, on_ray: Executor) -> None:
         with pytest.raises(PlacementError, match="^needs 3 CPUs, the largest node has 2$"):

@@ -154,20 +154,21 @@ def _centre_and_width(x: NDArray[Any], scaling: str) -> tuple[NDArray[np.float64
     centre, width = np.zeros(columns), np.ones(columns)
     for c in range(columns):  # one at a time: a float64 copy of all images would not be small
         values = x[..., c].astype(np.float64)
-        constant = values.min() == values.max()  # whose computed deviation might not be zero
+        constant = values.min() == values.max()  # whose computed mean and deviation may be rounded
         centre[c] = values.flat[0] if constant else values.mean()
-        width[c] = 1.0 if constant else values.std()
+        width[c] = 1.0 if constant else values.std() or 1.0  # 0 where it is too small a number
     return centre, width
 
 
 def _inputs(
     x: NDArray[Any], centre: NDArray[np.float64], width: NDArray[np.float64], dtype: np.dtype[Any]
 ) -> torch.Tensor:
-    scaled = x.astype(dtype)
-    scaled -= centre.astype(dtype)
-    scaled /= width.astype(dtype)
+    # floats are scaled in float64: their digits may begin far behind those of the mean
+    scaled = x.astype(dtype if x.dtype == np.uint8 else np.float64)
+    scaled -= centre.astype(scaled.dtype)
+    scaled /= width.astype(scaled.dtype)
     images = scaled.transpose(0, 3, 1, 2) if scaled.ndim == 4 else scaled
-    return torch.from_numpy(np.ascontiguousarray(images))
+    return torch.from_numpy(np.ascontiguousarray(images, dtype=dtype))
 
 
 def _targets(y: NDArray[Any], classes: int | None, dtype: np.dtype[Any]) -> torch.Tensor:

@@ -83,7 +83,8 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
         for step in range(training.last + 1):
             due = [m for m in measurements if m.request.due(step, training.last)]
             if not due:
-                training.advance()
+                if step < training.last:
+                    training.advance()
                 continue
             epoch = training.epoch
             snapshot, batch_loss = observe(training, observer)

