@@ -30,8 +30,9 @@ class Executor(Protocol):
 
     - Each submitted trial ends in exactly one `Finished` or `Failed`, after which nothing more of it comes.
       `Started` comes before its first `Measured`; it is missing where the trial never began.
-    - Events of one trial come in the order in which they happened. Rows that a trial yielded before its
-      process died come before the `Failed` that tells of the death. A cancelled trial may lose its last rows.
+    - Events of one trial come in the order in which they happened, none left out. Rows that arrived before a
+      process died come before the `Failed` that tells of the death; those of its last moment may be lost, as
+      may those of a trial that is cancelled.
     - Nothing is run twice: a retry is a new `submit`.
     - What a trial raises is told in an event and never raised here.
     """

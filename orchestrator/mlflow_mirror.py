@@ -43,22 +43,25 @@ class TrackedRun:
 class Tracker:
     """A tracking store, and one experiment in it."""
 
-    def __init__(self, uri: str, experiment: str, tags: Mapping[str, str]) -> None:
-        """Find the experiment or make it, and see to its tags. A deleted one is restored."""
+    def __init__(self, uri: str, experiment: str) -> None:
+        """Find the experiment or make it. A deleted one is restored."""
         with tracking.initialising(uri):
             self._client = _client(uri)
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 place = tracking.artifact_location(uri, experiment)
-                made = self._client.create_experiment(experiment, artifact_location=place, tags=dict(tags))
-                self._experiment = str(made)
-                return
-        self._experiment = str(found.experiment_id)
+                made = self._client.create_experiment(experiment, artifact_location=place)
+                found = self._client.get_experiment(made)
+        self.experiment = str(found.experiment_id)
+        self._tags = dict(found.tags)
         if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(self._experiment)
+            self._client.restore_experiment(self.experiment)
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """See to it that the experiment has these tags."""
         for key, value in tags.items():
-            if found.tags.get(key) != value:
-                self._client.set_experiment_tag(self._experiment, key, value)
+            if self._tags.get(key) != value:
+                self._client.set_experiment_tag(self.experiment, key, value)
 
     def runs(self) -> list[TrackedRun]:
         """Every run that is not deleted, oldest first."""
@@ -66,7 +69,7 @@ class Tracker:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment], max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+                [self.experiment], max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
             )
             for run in page:
                 tags, parameters = dict(run.data.tags), set(run.data.params)
@@ -76,7 +79,7 @@ class Tracker:
                 return found
 
     def create_run(self, name: str, tags: Mapping[str, str], at: int | None = None) -> TrackedRun:
-        run = self._client.create_run(self._experiment, start_time=at, tags=dict(tags), run_name=name)
+        run = self._client.create_run(self.experiment, start_time=at, tags=dict(tags), run_name=name)
         return TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags))
 
     def update_run(self, run_id: str, *, status: str | None = None, name: str | None = None) -> None:

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -236,6 +237,7 @@ def connect(
         settings = {"include_dashboard": False, "object_store_memory": OBJECT_STORE} | quiet | local
         ray.init(address="local", **settings)
         return
+    knock(address)
     with tempfile.TemporaryDirectory(prefix="tiny-subspace-") as staging:
         environment = None
         if JOB not in os.environ:  # a job has a working directory, and Ray refuses a second
@@ -244,8 +246,31 @@ def connect(
         try:
             ray.init(address=address, runtime_env=environment, **quiet)
         except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-            reason = plain_text(error).strip().partition("\n")[0]
-            raise ConnectionError(f"{address}: no Ray cluster: {reason}") from error
+            raise ConnectionError(f"{address}: no Ray cluster: {_reason(error)}") from error
+
+
+def knock(address: str) -> None:
+    """Raise ConnectionError where nobody listens at HOST:PORT: Ray itself takes minutes to say so."""
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise ConnectionError(
+            f"{address}: must be HOST:PORT of a Ray cluster that this machine belongs to, or auto"
+        )
+    if port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise ConnectionError(f"{address}: no Ray cluster: {error.strerror or error}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or what to do about the one that Ray hides behind others."""
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    if any("AuthenticationError" in f"{type(cause).__name__} {cause}" for cause in causes):
+        return "it asks for an authentication token: set RAY_AUTH_MODE=token, with the token where Ray looks for it"
+    return plain_text(error).strip().partition("\n")[0]
 
 
 def check(address: str) -> str:

@@ -13,7 +13,10 @@ LONGEST_PARAMETER = 6_000  # characters; MLflow refuses more
 LONGEST_TAG = 5_000
 
 TRIAL, SWEEP = "trial", "sweep"
-"""The two values of the tag `kind`: `tags.kind = 'trial'` leaves out the run of the sweep itself."""
+"""The two values of the tag `kind`."""
+
+TRIALS_LINK = "TRIALS_LINK"
+"""What stands in a note until the experiment's number is known."""
 
 RUN_STATUS = {
     TrialStatus.COMPLETED: "FINISHED",
@@ -86,9 +89,9 @@ def sweep_note(description: str, path: str) -> str:
         part
         for part in (
             description,
-            f"One run per trial, under the run of the sweep; the filter `tags.kind = '{TRIAL}'` shows trials "
-            "only. Parameters are the fields of the sweep file, options of components as JSON beside them. "
-            "The tag `status` is the trial's: `diverged` is a result, not an error.",
+            f"One run per trial, under the run of the sweep, which hides them while the list is sorted by "
+            f"*Created*: {TRIALS_LINK}. Parameters are the fields of the sweep file, options of components as "
+            "JSON beside them. The tag `status` is the trial's: `diverged` is a result, not an error.",
             f"Metrics by optimiser step: {columns}, `eigenvalue_01` (the largest of the Hessian) and so on, "
             "and `subspace_overlap_top_since_N` with `subspace_overlap_next_since_N`.",
             f"A mirror of the Parquet files in `{path}`, which have more: residuals, spectral densities, "

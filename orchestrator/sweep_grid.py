@@ -94,7 +94,9 @@ def refuse_second_places(given: Mapping[str, Item], earlier: Mapping[str, Item],
     for field, item in given.items():
         if field in earlier:
             there = earlier[field]
-            problems.about(item, f"also given as {there.path} on line {there.line}; a parameter has one place")
+            problems.about(
+                item, f"also given as {there.path} on line {there.line}; a parameter has one place"
+            )
 
 
 def refuse_incomplete(case: Case, axes: Mapping[str, Axis], problems: Problems) -> None:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator import run_content
+from orchestrator import run_content, tracking
 from orchestrator.labels import labels
 from orchestrator.mlflow_mirror import Point, TrackedRun, Tracker
 from workers.result import TrialStatus
 
 Points = Mapping[int, tuple[Mapping[str, float], int]]
 """By step: metrics by name, and the time in milliseconds."""
+
+FILE_TAG, MIRRORED_TAG = "mlflow.tiny_subspace.file", "mlflow.tiny_subspace.mirrored"
+"""Digests of the sweep file, and of all points of a run compared with Parquet. The page hides `mlflow.` tags."""
 
 
 @dataclass
@@ -59,10 +62,10 @@ class SweepRuns:
         """Find the experiment and all its runs, or make them. Does nothing when that is done already."""
         if self._tracker is not None:
             return
-        about = {"mlflow.note.content": self._note}
-        tracker = Tracker(
-            self._uri, self._sweep, about | {"mlflow.experimentKind": "custom_model_development"}
-        )
+        tracker = Tracker(self._uri, self._sweep)
+        flat = f"[all trials with charts]({tracking.trials_page(tracker.experiment)})"
+        about = {"mlflow.note.content": self._note.replace(run_content.TRIALS_LINK, flat)}
+        tracker.tag_experiment(about | {"mlflow.experimentKind": "custom_model_development"})
         self._runs, self._extra = {}, []
         parent: TrackedRun | None = None
         for run in tracker.runs():
@@ -75,8 +78,9 @@ class SweepRuns:
                     self._runs[trial_id] = TrialRun(run)
         if parent is None:
             tags = {"kind": run_content.SWEEP, "sweep": self._sweep, "mlflow.source.name": "tiny-subspace"}
-            parent = tracker.create_run(self._sweep, tags | about)
+            parent = tracker.create_run(self._sweep, tags)
         self._parent, self._tracker = parent, tracker
+        self._tag(parent, about)
         self._store_file()
         for trial_id, found in self._runs.items():
             self._adopt(trial_id, found.run)
@@ -113,14 +117,14 @@ class SweepRuns:
 
     def _store_file(self) -> None:
         digest = _digest(self._text)
-        if self._parent.tags.get("sweep_file") == digest:
+        if self._parent.tags.get(FILE_TAG) == digest:
             return
         try:
             self._open_tracker.text(self._parent.run_id, self._text, "sweep.yaml")
         except Exception as error:  # metrics do not need it
             self.artifact_error = error
         else:
-            self._tag(self._parent, {"sweep_file": digest})
+            self._tag(self._parent, {FILE_TAG: digest})
 
     def _adopt(self, trial_id: str, run: TrackedRun) -> None:
         """A run made earlier belongs to the present parent, and has the name that tells it apart now."""
@@ -179,7 +183,7 @@ class SweepRuns:
         }
         digest = _digest(json.dumps(sorted(wanted.items())))
         found = self._runs.get(trial_id)
-        complete = found is not None and found.run.tags.get("mirrored") == digest
+        complete = found is not None and found.run.tags.get(MIRRORED_TAG) == digest
         if found is not None and not complete:
             history = self._open_tracker.history(found.run.run_id)
             found.logged = _by_step(history)
@@ -191,7 +195,7 @@ class SweepRuns:
         if not complete:
             self.log(trial_id, points)
         self.finish(trial_id, trial, finished)
-        self._tag(run, {"mirrored": digest})
+        self._tag(run, {MIRRORED_TAG: digest})
 
     def _run(self, trial_id: str, at: int | None = None) -> TrialRun:
         """The trial's run, made where there is none, with all its parameters and tags."""

@@ -4,11 +4,13 @@ import fcntl
 import os
 import re
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote, urlencode
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -123,15 +125,42 @@ def serve_ui(
     uri = ui_store(path)
     file = database(uri)
     if file is not None:
-        _become_server(file, uri, free_port(port), say)
+        _become_server(file, uri, Path(path).name, free_port(port), say)
     say(f"The runs are on {without_password(uri)}: open it in a browser.\n")
     return 0
 
 
-def _become_server(file: Path, uri: str, port: int, say: Callable[[str], object]) -> NoReturn:
-    say(f"MLflow on {file}: http://127.0.0.1:{port} (ready in a few seconds; Ctrl-C stops it)\n")
+def trials_page(experiment: str) -> str:
+    """The part of an address, from `#` on, that shows the trials of an experiment with their charts.
+
+    MLflow lists the children of a run only while the list is sorted by anything but the time of creation.
+    """
+    query = {"workflowType": "machine_learning", "searchFilter": "tags.kind = 'trial'"}
+    query |= {"orderByKey": "tags.`mlflow.runName`", "orderByAsc": "true", "compareRunsMode": "CHART"}
+    return f"#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
+
+
+def experiments(file: Path) -> dict[str, str]:
+    """Name to number of the sweeps in a SQLite tracking store, read without MLflow."""
+    wanted = (
+        "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' AND name != 'Default'"
+    )
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
+        try:
+            return {str(name): str(number) for name, number in connection.execute(wanted)}
+        except sqlite3.DatabaseError:  # not MLflow's, or of a version to come: the server says more
+            return {}
+
+
+def _become_server(file: Path, uri: str, sweep: str, port: int, say: Callable[[str], object]) -> NoReturn:
+    address = f"http://127.0.0.1:{port}"
+    say(f"MLflow on {file}: {address} (ready in a few seconds; Ctrl-C stops it)\n")
+    found = experiments(file)
+    for name, number in {sweep: found[sweep]}.items() if sweep in found else found.items():
+        say(f"  {name}: {address}/{trials_page(number)}\n")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", uri, "--artifacts-destination", str(file.parent / ARTIFACTS)]
+    command += ["--backend-store-uri", uri, "--registry-store-uri", uri]
+    command += ["--artifacts-destination", str(file.parent / ARTIFACTS)]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
     os.execve(sys.executable, command, os.environ | QUIET | lean)  # in place: no server stays behind

@@ -91,5 +91,8 @@ def result(status: TrialStatus = TrialStatus.COMPLETED, **changes: Any) -> Trial
         "code_version": "0.1.0+abc",
     }
     if status is TrialStatus.FAILED:
-        fields |= {"error_type": "ValueError", "error": "Traceback (most recent call last):\n  …\nValueError: no"}
+        fields |= {
+            "error_type": "ValueError",
+            "error": "Traceback (most recent call last):\n  …\nValueError: no",
+        }
     return TrialResult(**fields | changes)

@@ -42,6 +42,7 @@ def trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]
         case "stops_short":
             return
         case "dies":
+            time.sleep(0.5)  # rows of the last milliseconds die with the process
             os._exit(1)
         case "dies_once":  # `mark` is a file that remembers
             mark = Path(str(options["mark"]))

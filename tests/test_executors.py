@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted import scripted, trial
@@ -241,11 +242,12 @@ class TestRay:
 
         from orchestrator import ray_executor
 
+        @ray.remote(num_cpus=1)
         class Other:
             def ready(self) -> None: ...
 
         on_ray.close()
-        other = ray.remote(Other).options(num_cpus=1).remote()  # another job takes half of the cluster
+        other: Any = Other.remote()  # type: ignore[attr-defined]  # another job takes half of the cluster
         ray.get(other.ready.remote())
         monkeypatch.setattr(ray_executor, "PATIENCE", 1.0)
         told = collect(on_ray, [Trial(scripted("completes", seed=seed), ONE) for seed in range(2)])
@@ -257,5 +259,5 @@ class TestRay:
         assert (row["omp"], row["threads"]) == ("2", 2)
 
     def test_refusals_name_what_is_lacking(self, on_ray: Executor) -> None:
-        with pytest.raises(PlacementError, match="^needs 3 CPUs, the largest node has 2$"):
+        with pytest.raises(PlacementError, match=r"^needs 3 CPUs, the largest node has 2$"):
             on_ray.admit(Resources(cpus=3, gpus=0))

@@ -21,6 +21,7 @@ from orchestrator.heartbeat import Heartbeat, Running
 from orchestrator.mirror import Mirror, mirror
 from orchestrator.run_content import metrics
 from orchestrator.store import ResultStore
+from orchestrator.sweep_runs import MIRRORED_TAG
 from workers.result import TrialStatus
 from workers.spec import spec_columns
 
@@ -65,7 +66,7 @@ def store(tmp_path, sweep, monkeypatch):
     made = ResultStore(tmp_path / "results" / "sample")
     made.begin(sweep)
     # the sample's sweep file lists no trials; a real one does
-    monkeypatch.setattr("orchestrator.mirror.planned_trials", lambda store: [t.spec for t in sweep.trials])
+    monkeypatch.setattr("orchestrator.mirror.planned_trials", lambda _: [t.spec for t in sweep.trials])
     return made
 
 
@@ -116,7 +117,7 @@ def content(uri):
     """What the store says of every trial, apart from ids, times, and the mark of a verified mirror."""
     found = {}
     for run in all_runs(uri):
-        tags = {k: v for k, v in run.data.tags.items() if k not in ("mlflow.parentRunId", "mirrored")}
+        tags = {k: v for k, v in run.data.tags.items() if k not in ("mlflow.parentRunId", MIRRORED_TAG)}
         key = tags.get("trial_id", "sweep")
         assert key not in found, "a trial has two runs"
         name, status = run.info.run_name, run.info.status
@@ -128,7 +129,14 @@ def content(uri):
 def everything(uri):
     """All that could change: ids, times and points too."""
     return [
-        (run.info.run_id, run.info.status, run.info.end_time, run.data.tags, run.data.params, history(uri, run))
+        (
+            run.info.run_id,
+            run.info.status,
+            run.info.end_time,
+            run.data.tags,
+            run.data.params,
+            history(uri, run),
+        )
         for run in all_runs(uri)
     ]
 
@@ -278,7 +286,9 @@ def test_a_run_that_says_anything_else_is_made_again(store, sweep, uri, other_ur
     spec = sweep.trials[0].spec
     spoiled = run_of(uri, spec)
     value = {"twice": samples.row(10)["sharpness"], "other": 5.0, "more": 5.0}[spoil]
-    client(uri).log_metric(spoiled.info.run_id, "sharpness", value, step=99 if spoil == "more" else 10, timestamp=7)
+    client(uri).log_metric(
+        spoiled.info.run_id, "sharpness", value, step=99 if spoil == "more" else 10, timestamp=7
+    )
     mirror(str(store), uri)
     mirror(str(store), other_uri)
     assert content(uri) == content(other_uri)
@@ -296,7 +306,9 @@ def test_runs_and_experiments_that_were_deleted_come_back(store, sweep, uri, oth
     mirror(str(store), uri)
     assert content(uri) == content(other_uri)
     (parent,) = [run for run in all_runs(uri) if run.data.tags["kind"] == "sweep"]
-    assert {r.data.tags.get("mlflow.parentRunId", parent.info.run_id) for r in all_runs(uri)} == {parent.info.run_id}
+    assert {r.data.tags.get("mlflow.parentRunId", parent.info.run_id) for r in all_runs(uri)} == {
+        parent.info.run_id
+    }
 
 
 def test_a_trial_that_is_there_twice_keeps_its_first_run(store, sweep, uri, other_uri):
@@ -361,7 +373,7 @@ def server(answer):
     """An HTTP server on loopback that does `answer(handler)` with every request."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             answer(self)
 
         do_POST = do_GET  # noqa: N815
@@ -405,8 +417,12 @@ def told(uri, store, sweep, timeout=10.0):
     return warned, telling, time.monotonic() - started
 
 
-@pytest.mark.parametrize(("code", "said"), [(500, "too many 500 error responses"), (403, "403"), (400, "400")])
-def test_a_server_that_errs_or_refuses_gives_one_warning_with_the_command_that_repairs(store, sweep, code, said):
+@pytest.mark.parametrize(
+    ("code", "said"), [(500, "too many 500 error responses"), (403, "403"), (400, "400")]
+)
+def test_a_server_that_errs_or_refuses_gives_one_warning_with_the_command_that_repairs(
+    store, sweep, code, said
+):
     import mlflow  # noqa: F401  # so that its import is not what is timed
 
     with server(status(code)) as uri:
@@ -432,7 +448,7 @@ def test_a_dead_server_gives_one_warning(store, sweep):
 
 def test_a_server_that_never_answers_delays_the_end_by_no_more_than_was_said(store, sweep):
     gone = threading.Event()
-    with server(lambda handler: gone.wait(20)) as uri:
+    with server(lambda _: gone.wait(20)) as uri:
         warned, telling, closing = told(uri, store, sweep, timeout=0.5)
         gone.set()
     assert ["no answer in time" in line for line in warned] == [True]
@@ -464,6 +480,7 @@ def test_two_drivers_that_meet_on_a_fresh_file_do_not_ruin_it(tmp_path):
 import sys, samples
 from orchestrator.mirror import Mirror
 from orchestrator.store import ResultStore
+from orchestrator.sweep_runs import MIRRORED_TAG
 name, folder = sys.argv[1:]
 sweep = samples.sweep(2, name=name)
 store = ResultStore(f"{folder}/{name}")
@@ -532,7 +549,7 @@ def test_events_beyond_the_capacity_are_dropped_and_told():
 
 def test_closing_waits_no_longer_than_asked():
     release, troubles = threading.Event(), []
-    background = Background(lambda events: release.wait(10), troubles.append, pause=0.01)
+    background = Background(lambda _: release.wait(10), troubles.append, pause=0.01)
     background.put(1)
     started = time.monotonic()
     assert not background.close(0.1)
@@ -542,7 +559,7 @@ def test_closing_waits_no_longer_than_asked():
 
 
 def test_closing_while_the_store_is_down_does_not_wait_for_it():
-    def deliver(events):
+    def deliver(_):
         raise OSError("down")
 
     troubles = []

@@ -162,7 +162,9 @@ def test_own_files_are_not_run(file: Path) -> None:
     Path("own.py").write_text(
         "raise RuntimeError\ndef build(shape, classes): ...\ndef measure(snapshot): ...\n"
     )
-    file.write_text(TEXT.replace("architecture: mlp", "architecture: own.build").replace("loss:", "own.measure:"))
+    file.write_text(
+        TEXT.replace("architecture: mlp", "architecture: own.build").replace("loss:", "own.measure:")
+    )
     assert call("plan", str(file)).exit_code == 0
 
 

@@ -58,7 +58,9 @@ def test_a_sweep_killed_in_its_first_moment_is_empty(tmp_path):
     assert [len(frame) for frame in results.load([tmp_path])] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("read", [results.trials, results.measurements, results.eigenvalues, results.subspace_overlaps])
+@pytest.mark.parametrize(
+    "read", [results.trials, results.measurements, results.eigenvalues, results.subspace_overlaps]
+)
 def test_a_folder_without_results_is_a_line(tmp_path, read):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError, match=f"^{path}: no results of a sweep here$"):
@@ -111,7 +113,7 @@ def test_sweeps_of_different_versions_come_together_with_nulls(store, tmp_path, 
     commit(store)
     with monkeypatch.context() as patch:
         columns = measurement_columns() | {"new_quantity": float | None}
-        patch.setattr("orchestrator.store.measurement_columns", lambda own: columns)
+        patch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
         later = ResultStore(tmp_path / "later")
         later.begin(samples.sweep(name="later"))
         later.commit(samples.spec(seed=7), "later", samples.result(), [samples.row(0, new_quantity=0.5)])
@@ -160,7 +162,8 @@ def test_a_failed_trial_run_again_outweighs_its_row_in_a_compacted_file(store):
     other = commit(store, 1, samples.rows(0))
     assert store.finished()[trial_id] is TrialStatus.COMPLETED
     assert dict(results.trials(str(store))[["trial_id", "status"]].to_numpy()) == {
-        trial_id: "completed", other: "completed"
+        trial_id: "completed",
+        other: "completed",
     }
     assert len(results.measurements(str(store))) == 2
 

@@ -29,7 +29,7 @@ def sweep():
 def store(tmp_path, sweep, monkeypatch):
     made = ResultStore(tmp_path / "out")
     made.begin(sweep)
-    monkeypatch.setattr("orchestrator.status.planned_trials", lambda store: [t.spec for t in sweep.trials])
+    monkeypatch.setattr("orchestrator.status.planned_trials", lambda _: [t.spec for t in sweep.trials])
     return made
 
 
@@ -64,7 +64,11 @@ def test_a_failure_has_its_last_line_and_the_command_that_runs_it_again(store, s
     commit(store, sweep, TrialStatus.FAILED)
     (failure,) = status(str(store)).failures
     trial_id = sweep.trials[0].spec.trial_id
-    assert (failure.trial_id, failure.error_type, failure.reason) == (trial_id, "ValueError", "ValueError: no")
+    assert (failure.trial_id, failure.error_type, failure.reason) == (
+        trial_id,
+        "ValueError",
+        "ValueError: no",
+    )
     assert failure.traceback.startswith("Traceback")
     assert shlex.split(failure.rerun) == [
         "tiny-subspace", "run", f"{store}/sweep.yaml", "--executor", "local", "--only", trial_id,
@@ -120,7 +124,7 @@ def test_json_is_one_object_with_the_same_content(store, sweep):
 
 
 def test_without_its_sweep_file_it_says_what_is_known(store, sweep, monkeypatch):
-    monkeypatch.setattr("orchestrator.status.planned_trials", lambda store: None)
+    monkeypatch.setattr("orchestrator.status.planned_trials", lambda _: None)
     commit(store, sweep, TrialStatus.FAILED)
     found = status(str(store))
     assert (found.trials, found.pending, found.failures[0].label) == (None, None, "mlp mnist5k seed=0")

@@ -169,7 +169,7 @@ def test_killed_between_the_two_files_the_trial_is_not_finished_and_runs_again(s
 
 
 def test_killed_while_writing_leaves_no_file_that_a_reader_sees(store, monkeypatch):
-    def die(descriptor):
+    def die(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("orchestrator.files.os.fsync", die)
@@ -186,15 +186,17 @@ def test_what_a_killed_driver_left_half_written_is_not_read_and_is_removed(store
     assert len(table_of(store, "trials")) == 1
     assert len(store.finished()) == 1
     store.begin(samples.sweep())
-    assert not [n for name in ("", "trials", "measurements") for n in store.folder.names(name) if TEMPORARY in n]
+    assert not [
+        n for name in ("", "trials", "measurements") for n in store.folder.names(name) if TEMPORARY in n
+    ]
 
 
 def test_a_full_disk_is_a_line(store, monkeypatch):
-    def full(*arguments):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Folder, "write", full)
-    with pytest.raises(StoreError, match="cannot be written: .*No space left"):
+    with pytest.raises(StoreError, match=r"cannot be written: .*No space left"):
         commit(store)
 
 
@@ -286,7 +288,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_a_begin_that_was_killed_at_its_first_write_can_begin_again(tmp_path, monkeypatch):
-    def die(folder, name, content):
+    def die(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Folder, "write", die)
@@ -310,7 +312,7 @@ def test_a_sweep_file_that_is_not_yaml_is_a_line(store):
 def test_a_column_that_is_new_in_this_version_is_seen_by_a_plain_reader_of_old_files_too(store, monkeypatch):
     commit(store)
     columns = measurement_columns() | {"new_quantity": float | None}
-    monkeypatch.setattr("orchestrator.store.measurement_columns", lambda own: columns)
+    monkeypatch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
     later = ResultStore(store.folder.path)
     later.begin(samples.sweep())
     commit(later, samples.spec(seed=1), [{"step": 0, "epoch": 0.0, "new_quantity": 0.5}])
@@ -322,7 +324,7 @@ def test_a_column_that_is_new_in_this_version_is_seen_by_a_plain_reader_of_old_f
 def test_a_column_that_an_edited_sweep_no_longer_asks_for_is_not_lost(store, monkeypatch):
     columns = measurement_columns() | {"own_quantity": float | None}
     with monkeypatch.context() as patch:
-        patch.setattr("orchestrator.store.measurement_columns", lambda own: columns)
+        patch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
         earlier = ResultStore(store.folder.path)
         earlier.begin(samples.sweep())
         commit(earlier, rows=[{"step": 0, "epoch": 0.0, "own_quantity": 0.5}])
@@ -333,7 +335,7 @@ def test_a_column_that_an_edited_sweep_no_longer_asks_for_is_not_lost(store, mon
 
 def test_a_column_that_has_changed_its_type_is_a_line(store, monkeypatch):
     columns = measurement_columns() | {"f_top": str | None}
-    monkeypatch.setattr("orchestrator.store.measurement_columns", lambda own: columns)
+    monkeypatch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
     with pytest.raises(StoreError, match="have other column types"):
         ResultStore(store.folder.path).begin(samples.sweep())
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from itertools import product
@@ -251,6 +252,10 @@ def test_own_files_are_found_beside_the_sweep_file_and_not_run(tmp_path: Path) -
     assert one.architecture == Component("nets.deep")
     assert other.architecture == Component("nets.deep", {"depth": 1})
     assert sys.path == before
+    edited = tmp_path / "b/nets/deep.py"
+    edited.write_text(edited.read_text().replace("= 2", "= 1"))
+    os.utime(edited, (0, 0))  # another time than before, however fast this was
+    assert load_sweep(tmp_path / "b/s.yaml").trials[0].spec.architecture == Component("nets.deep")
 
 
 @pytest.mark.parametrize(

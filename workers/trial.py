@@ -159,7 +159,7 @@ def in_order(measure: Mapping[str, Request]) -> list[tuple[str, Request]]:
 
 def fix_numerics() -> None:
     """Full float32 everywhere and the same kernels in every run: no TF32, no autotuned convolutions."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        backend.fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -84,9 +84,17 @@ class RitzBasis:
         rows = torch.stack(self._coupling)[:, : self.size]
         return norms[:, None] * (rows @ coefficients).abs()
 
-    def unexplored(self) -> int | None:
-        """An end that was opened and never expanded."""
-        return next((index for index, row in enumerate(self._coupling) if not row.any()), None)
+    def largest_end(self, coefficients: Tensor) -> int:
+        """The end that matters most to the residuals of some vectors V Y; one never expanded comes first."""
+        fresh = [index for index, row in enumerate(self._coupling) if not row.any()]
+        return fresh[0] if fresh else int(self.contributions(coefficients).amax(1).argmax())
+
+    @property
+    def last_end_norm(self) -> float:
+        """The size of what the last expansion left outside of the basis, 0 if nothing."""
+        if not self._ends or self._coupling[-1][self.size - 1] == 0:
+            return 0.0
+        return float(self._ends[-1].norm())
 
     def combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """V Y and H V Y, (columns, p) each, for coefficients Y of shape (j, columns)."""
@@ -99,7 +107,7 @@ class RitzBasis:
         coefficients = coefficients[:, :keep]
         weights = coefficients.T.to(self._matrix.dtype).to(self._matrix.device)
         for stored in (self._vectors, self._images):
-            for slab in stored.split(_SLAB, dim=1):
+            for slab in torch.split(stored, _SLAB, dim=1):
                 slab[:keep] = weights @ slab[: self.size]
         for row in self._coupling:
             row[:keep] = row[: self.size] @ coefficients

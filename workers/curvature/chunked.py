@@ -135,7 +135,7 @@ class ChunkedOperator(ABC):
 
     def _unflatten(self, vector: Tensor) -> Tensors:
         parameters = self._model.parameters
-        parts = vector.split([parameter.numel() for parameter in parameters])
+        parts = torch.split(vector, [parameter.numel() for parameter in parameters])
         return tuple(part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True))
 
     def _check_vector(self, vector: Tensor) -> None:
@@ -169,7 +169,9 @@ def _checked_loss(loss: Tensor, chunk: slice) -> float:
     if not loss.requires_grad:
         raise ValueError("loss: does not depend on the parameters, must be computed with gradients on")
     if not torch.isfinite(loss):
-        raise FloatingPointError(f"loss: {float(loss.detach())} on samples {chunk.start}..{chunk.stop - 1}, must be finite")
+        raise FloatingPointError(
+            f"loss: {float(loss.detach())} on samples {chunk.start}..{chunk.stop - 1}, must be finite"
+        )
     return float(loss.detach())
 
 

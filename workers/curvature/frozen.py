@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,9 @@ class FrozenModel:
             raise ValueError("model: 0 parameters require a gradient, at least 1 must")
         kinds = sorted({f"{value.dtype} on {value.device}" for value in self.parameters})
         if len(kinds) > 1:
-            raise ValueError(f"model: parameters are {' and '.join(kinds)}, must all be of one type on one device")
+            raise ValueError(
+                f"model: parameters are {' and '.join(kinds)}, must all be of one type on one device"
+            )
         self.dtype = self.parameters[0].dtype
         self.device = self.parameters[0].device
 
@@ -84,7 +86,7 @@ def fixed_random_state(device: torch.device, seed: int) -> Iterator[None]:
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
         # Not torch.manual_seed, which reseeds every device there is, also those that come into use later.
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
@@ -94,14 +96,8 @@ def fixed_random_state(device: torch.device, seed: int) -> Iterator[None]:
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Differentiation on; autocast, inference mode and reduced-precision (TF32, bfloat16) products off."""
-    backends = (
-        torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,
-        torch.backends.cudnn.rnn,
-        torch.backends.mkldnn.matmul,
-        torch.backends.mkldnn.conv,
-        torch.backends.mkldnn.rnn,
-    )
+    cuda, cudnn, mkldnn = (cast(Any, getattr(torch.backends, name)) for name in ("cuda", "cudnn", "mkldnn"))
+    backends = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
     before = [backend.fp32_precision for backend in backends]
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Matrix:
         self._operator = operator
         self._takes_arrays = not isinstance(kind, torch.dtype)
         if self._takes_arrays:
-            kind = torch.float32 if np.dtype(kind) == np.float32 else torch.float64
+            kind = torch.float32 if str(np.dtype(cast(Any, kind))) == "float32" else torch.float64
         if kind not in (torch.float32, torch.float64):
             raise ValueError(f"H: values of type {kind}, must be float32 or float64")
         self.dtype: torch.dtype = kind

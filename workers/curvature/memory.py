@@ -10,7 +10,9 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-CHUNK_BYTES = 2**28  # of one chunk's graph; fixed, so that the same data is divided in the same way everywhere
+CHUNK_BYTES = (
+    2**28
+)  # of one chunk's graph; fixed, so that the same data is divided in the same way everywhere
 KEPT_BYTES = 2**31  # of all kept graphs on a CPU; on a GPU a quarter of the free memory
 
 # A graph that can be differentiated again holds the activations (what a forward pass saves), their gradients, and

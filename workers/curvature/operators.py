@@ -73,7 +73,9 @@ class GaussNewtonOperator(ChunkedOperator):
         parameters = self._model.parameters
         outputs = self._model(inputs)
         if not isinstance(outputs, Tensor):
-            raise TypeError(f"model: returns {type(outputs).__name__}, must return one tensor for Gauss-Newton")
+            raise TypeError(
+                f"model: returns {type(outputs).__name__}, must return one tensor for Gauss-Newton"
+            )
         leaf = outputs.detach().requires_grad_()
         loss = self._loss_function(leaf, targets)
         residual = _derivative((loss,), (leaf,), create_graph=True)
@@ -97,7 +99,9 @@ def _derivative(
 ) -> Tensors:
     """Σ weightsᵀ outputs, differentiated by each of the inputs; zero where nothing depends on them."""
     weights = weights if weights is not None else tuple(torch.ones_like(output) for output in outputs)
-    pairs = [(output, weight) for output, weight in zip(outputs, weights, strict=True) if output.requires_grad]
+    pairs = [
+        (output, weight) for output, weight in zip(outputs, weights, strict=True) if output.requires_grad
+    ]
     if not pairs:
         return tuple(torch.zeros_like(value) for value in inputs)
     return torch.autograd.grad(

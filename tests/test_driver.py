@@ -1,0 +1,338 @@
+"""The loop: what is run again and what is not, retries, failures, interrupts, a folder that cannot be written."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import scripted, trial
+
+from orchestrator.driver import Outcome, run_sweep
+from orchestrator.events import Event, Failed, Finished, Measured, Started
+from orchestrator.executors import LocalExecutor, PlacementError
+from orchestrator.schema import ColumnError
+from orchestrator.store import ResultStore, StoreError
+from orchestrator.sweep import Resources, Sweep, Trial
+from workers.result import Row, TrialResult, TrialStatus
+from workers.spec import TrialSpec
+
+HERE = Path(__file__).parent
+
+
+def sweep(*specs: TrialSpec, retries: int = 2, resources: Resources | None = None) -> Sweep:
+    trials = tuple(Trial(spec, resources or Resources()) for spec in specs)
+    return Sweep("test", "", trials, retries, "name: test\n", HERE, Path("sweeps/test.yaml"))
+
+
+class Shelf:
+    """A ResultStore in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[TrialResult, list[Row]]] = {}
+        self.begun: list[str] = []
+        self.beats: list[Any] = []
+
+    def begin(self, sweep: Sweep) -> None:
+        self.begun.append(sweep.name)
+
+    def finished(self) -> dict[str, TrialStatus]:
+        return {trial_id: result.status for trial_id, (result, _) in self.kept.items()}
+
+    def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
+        assert sweep_name == "test"
+        self.kept[spec.trial_id] = result, list(rows)
+
+    def write_heartbeat(self, heartbeat: Any) -> None:
+        self.beats.append(heartbeat)
+
+
+class Told:
+    """A mirror and a display that remember."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.notes: list[str] = []
+        self.left: list[str] = []
+
+    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:  # noqa: ARG002
+        self.left = [t.spec.trial_id for t in left]
+
+    def started(self, trial: Trial) -> None:
+        self.calls.append(("started", trial.spec.trial_id))
+
+    def row(self, trial_id: str, row: Row) -> None:  # noqa: ARG002
+        self.calls.append(("row", trial_id))
+
+    def finished(self, trial_id: str, result: TrialResult) -> None:  # noqa: ARG002
+        self.calls.append(("finished", trial_id))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> LocalExecutor:
+    return LocalExecutor(tmp_path, HERE, trial_function=trial)
+
+
+def run(some: Sweep, shelf: Any, executor: Any, **more: Any) -> Outcome:
+    return run_sweep(some, store=shelf, executor=executor, first_pause=0.01, **more)
+
+
+def test_every_trial_is_committed_with_its_rows(shelf: Shelf, executor: LocalExecutor, told: Told) -> None:
+    some = sweep(scripted("completes"), scripted("diverges", steps=2))
+    outcome = run(some, shelf, executor, mirror=told)
+    assert outcome == Outcome({TrialStatus.COMPLETED: 1, TrialStatus.DIVERGED: 1})
+    assert outcome.exit_code == 0
+    result, rows = shelf.kept[some.trials[0].spec.trial_id]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert (result.attempts, result.host, result.device) == (1, os.uname().nodename, "cpu")
+    assert result.code_version is not None
+    assert result.started_at is not None
+    assert result.finished_at is not None
+    assert [name for name, _ in told.calls] == [
+        "started",
+        *["row"] * 3,
+        "finished",
+        "started",
+        *["row"] * 2,
+        "finished",
+    ]
+
+
+def test_finished_trials_are_skipped_and_failed_ones_run_again(
+    shelf: Shelf, executor: LocalExecutor, told: Told
+) -> None:
+    done, diverged, failed, new = specs = [scripted("completes", seed=seed) for seed in range(4)]
+    for spec, status in ((done, "completed"), (diverged, "diverged"), (failed, "failed")):
+        shelf.kept[spec.trial_id] = TrialResult(status=TrialStatus(status)), []
+    outcome = run(sweep(*specs), shelf, executor, progress=told)
+    assert told.left == [failed.trial_id, new.trial_id]
+    assert outcome.counts == {TrialStatus.COMPLETED: 3, TrialStatus.DIVERGED: 1}
+    assert run(sweep(*specs), shelf, executor, progress=told).exit_code == 0
+    assert told.left == []
+
+
+def test_only_some(shelf: Shelf, executor: LocalExecutor) -> None:
+    specs = [scripted("completes", seed=seed) for seed in range(3)]
+    outcome = run(sweep(*specs), shelf, executor, only=[specs[1].trial_id])
+    assert list(shelf.kept) == [specs[1].trial_id]
+    assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
+    with pytest.raises(ValueError, match="only: 'abc': the sweep test has no such trial"):
+        run(sweep(*specs), shelf, executor, only=["abc"])
+
+
+def test_one_failure_stops_no_other_and_keeps_its_traceback(shelf: Shelf, executor: LocalExecutor) -> None:
+    bad, good = scripted("raises"), scripted("completes")
+    outcome = run(sweep(bad, good), shelf, executor)
+    assert outcome.counts == {TrialStatus.FAILED: 1, TrialStatus.COMPLETED: 1}
+    assert outcome.exit_code == 1
+    result, rows = shelf.kept[bad.trial_id]
+    assert (result.error_type, result.attempts, result.steps_done) == ("ZeroDivisionError", 1, 2)
+    assert "scripted.py" in str(result.error)
+    assert len(rows) == 3
+
+
+def test_a_curable_failure_is_tried_again_and_no_other(
+    shelf: Shelf, executor: LocalExecutor, told: Told, tmp_path: Path
+) -> None:
+    hopeless, bad = scripted("out_of_memory"), scripted("refuses")
+    cured = scripted("dies_once", mark=str(tmp_path / "mark"))
+    run(sweep(hopeless, cured, bad, retries=2), shelf, executor, mirror=told, progress=told)
+    attempts = [shelf.kept[spec.trial_id][0].attempts for spec in (hopeless, cured, bad)]
+    assert attempts == [3, 2, 1]
+    assert shelf.kept[hopeless.trial_id][0].error_type == "MemoryError"
+    result, rows = shelf.kept[cured.trial_id]
+    assert result.status is TrialStatus.COMPLETED
+    assert [row["step"] for row in rows] == [0, 1, 2]  # of the last attempt alone
+    assert Counter(told.notes)[f"{hopeless.trial_id}: MemoryError; attempt 3 in 0.02 s"] == 1
+
+
+def test_no_retries_where_the_sweep_wants_none(shelf: Shelf, executor: LocalExecutor) -> None:
+    spec = scripted("out_of_memory")
+    run(sweep(spec, retries=0), shelf, executor)
+    assert shelf.kept[spec.trial_id][0].attempts == 1
+
+
+def test_others_run_while_a_trial_waits_for_its_next_attempt(shelf: Shelf, executor: LocalExecutor) -> None:
+    resting, other = scripted("out_of_memory"), scripted("completes")
+    run_sweep(sweep(resting, other, retries=1), store=shelf, executor=executor, first_pause=0.3)  # type: ignore[arg-type]
+    assert list(shelf.kept) == [other.trial_id, resting.trial_id]
+
+
+def test_what_can_never_be_placed_is_refused_before_anything_is_written(
+    shelf: Shelf, executor: LocalExecutor
+) -> None:
+    some = sweep(scripted("completes"), resources=Resources(cpus=1, gpus=64))
+    with pytest.raises(PlacementError, match="needs 64 GPUs"):
+        run(some, shelf, executor)
+    assert not shelf.begun
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing_committed(executor: LocalExecutor, told: Told) -> None:
+    class Full(Shelf):
+        def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
+            if len(self.kept) == 1:
+                raise StoreError("results/test: cannot be written: No space left on device")
+            super().commit(spec, sweep_name, result, rows)
+
+    full = Full()
+    outcome = run(sweep(*(scripted("completes", seed=s) for s in range(3))), full, executor, progress=told)
+    assert outcome.exit_code == 1
+    assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
+    assert "No space left" in str(outcome.error)
+    assert told.notes[-1] == outcome.error
+
+
+def test_rows_that_do_not_fit_fail_their_trial_alone(executor: LocalExecutor) -> None:
+    class Strict(Shelf):
+        def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
+            if rows and spec.seed == 0:
+                raise StoreError("trial: f_top: 'x' is not a number") from ColumnError("f_top")
+            super().commit(spec, sweep_name, result, rows)
+
+    strict = Strict()
+    outcome = run(sweep(*(scripted("completes", seed=s) for s in range(2))), strict, executor)
+    assert outcome.counts == {TrialStatus.FAILED: 1, TrialStatus.COMPLETED: 1}
+
+
+def test_the_last_heartbeat_has_nothing_running(shelf: Shelf, executor: LocalExecutor) -> None:
+    spec = scripted("completes")
+    run(sweep(spec), shelf, executor)
+    assert [list(beat.running) for beat in shelf.beats] == [[spec.trial_id], []]
+    assert shelf.beats[0].file == "sweeps/test.yaml"
+
+
+def test_an_exception_of_ctrl_c_inside_a_trial_ends_the_run(
+    shelf: Shelf, executor: LocalExecutor, told: Told
+) -> None:
+    outcome = run(sweep(scripted("completes"), scripted("interrupted")), shelf, executor, progress=told)
+    assert (outcome.interrupted, outcome.exit_code) == (True, 130)
+    assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 1}
+    assert told.notes[-1].endswith("To resume: tiny-subspace run sweeps/test.yaml")
+
+
+def test_the_first_ctrl_c_cancels_what_runs(shelf: Shelf, executor: LocalExecutor) -> None:
+    class Impatient(Told):
+        def row(self, trial_id: str, row: Row) -> None:
+            if trial_id == endless.trial_id and row["step"] == endless.steps:
+                signal.raise_signal(signal.SIGINT)
+
+    told = Impatient()
+    endless = scripted("forever")
+    some = sweep(scripted("completes"), endless, scripted("completes", seed=1))
+    outcome = run(some, shelf, executor, progress=told, command="tiny-subspace run x.yaml --results y")
+    assert outcome.exit_code == 130
+    assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
+    assert "stopping 1 running trials" in told.notes[0]
+    assert told.notes[-1].endswith("To resume: tiny-subspace run x.yaml --results y")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Deaf:
+    """An executor whose trials end at the n-th look, cancelled or not; at other looks it sends Ctrl-C."""
+
+    def __init__(self, ends_at: int, interrupts_at: Sequence[int] = (), number: int = signal.SIGINT) -> None:
+        self.ends_at, self.interrupts_at, self.number = ends_at, interrupts_at, number
+        self.running: list[str] = []
+        self.cancelled: list[str] = []
+        self.looks = 0
+
+    def admit(self, resources: Resources) -> None: ...
+
+    def has_room(self, resources: Resources) -> bool:  # noqa: ARG002
+        return True
+
+    def submit(self, trial: Trial) -> None:
+        self.running.append(trial.spec.trial_id)
+
+    def events(self, timeout: float) -> list[Event]:  # noqa: ARG002
+        time.sleep(0.01)
+        self.looks += 1
+        if self.looks in self.interrupts_at:
+            signal.raise_signal(self.number)
+        if self.looks < self.ends_at:
+            return []
+        ended, self.running = self.running, []
+        return [Finished(trial_id, TrialResult(status=TrialStatus.COMPLETED)) for trial_id in ended]
+
+    def cancel(self, trial_id: str) -> None:
+        self.cancelled.append(trial_id)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_by_itself_after_ctrl_c_is_kept(shelf: Shelf, number: int) -> None:
+    deaf = Deaf(ends_at=9, interrupts_at=[3], number=number)
+    outcome = run(sweep(scripted("completes"), scripted("diverges")), shelf, deaf)
+    assert len(deaf.cancelled) == 2
+    assert outcome.counts == {TrialStatus.COMPLETED: 2}
+    assert outcome.exit_code == 130
+
+
+def test_a_second_ctrl_c_stops_at_once(shelf: Shelf) -> None:
+    deaf = Deaf(ends_at=9, interrupts_at=[3, 5])
+    outcome = run(sweep(scripted("completes")), shelf, deaf)
+    assert deaf.looks == 5
+    assert outcome.counts == {TrialStatus.PENDING: 1}
+    assert outcome.exit_code == 130
+
+
+def test_the_end_of_the_grace_stops_too(shelf: Shelf) -> None:
+    outcome = run(sweep(scripted("completes")), shelf, Deaf(ends_at=10**9, interrupts_at=[3]), grace=0.1)
+    assert outcome.counts == {TrialStatus.PENDING: 1}
+    assert outcome.exit_code == 130
+
+
+def test_trials_of_another_shape_do_not_wait_behind_one_without_room(shelf: Shelf) -> None:
+    class OneGpu(Deaf):
+        def has_room(self, resources: Resources) -> bool:
+            return not resources.gpus or not self.running
+
+    gpu, cpu = Resources(gpus=1), Resources()
+    trials = tuple(Trial(scripted("completes", seed=s), gpu if s < 2 else cpu) for s in range(4))
+    some = Sweep("test", "", trials, 0, "name: test\n", HERE, Path("x.yaml"))
+    run(some, shelf, OneGpu(ends_at=0))
+    assert list(shelf.kept)[-1] == trials[1].spec.trial_id
+
+
+def test_events_of_an_attempt_that_is_over_are_ignored(shelf: Shelf) -> None:
+    class Late(Deaf):
+        def events(self, timeout: float) -> list[Event]:  # noqa: ARG002
+            if not self.running:
+                return []
+            trial_id = self.running.pop()
+            done = Finished(trial_id, TrialResult(status=TrialStatus.COMPLETED))
+            late = Failed(trial_id, "X", "x", retry=True)
+            return [Started(trial_id, "host", "cpu"), done, Measured(trial_id, {"step": 1}), late]
+
+    outcome = run(sweep(scripted("completes")), shelf, Late(ends_at=0))
+    assert outcome.counts == {TrialStatus.COMPLETED: 1}
+
+
+def test_with_the_store_itself(tmp_path: Path, executor: LocalExecutor) -> None:
+    store = ResultStore(tmp_path / "results")
+    fits, unfit = (
+        scripted("diverges", steps=0),
+        scripted("completes"),
+    )  # rows of scripts have columns of their own
+    assert run(sweep(fits, unfit), store, executor).exit_code == 1
+    assert store.finished() == {fits.trial_id: TrialStatus.DIVERGED, unfit.trial_id: TrialStatus.FAILED}
+    heartbeat = store.read_heartbeat()
+    assert heartbeat is not None
+    assert not heartbeat.running
