@@ -26,6 +26,10 @@ class Attempt:
         self.number += 1
         self.begun, self.started_at, self.place, self.rows = time.monotonic(), datetime.now(UTC), None, []
 
+    def placed(self, place: Started) -> None:
+        """Waiting for a place is no part of the trial's time."""
+        self.begun, self.started_at, self.place = time.monotonic(), datetime.now(UTC), place
+
     def complete(self, result: TrialResult) -> TrialResult:
         """The result with what only the driver knows."""
         return replace(

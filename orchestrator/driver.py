@@ -53,7 +53,8 @@ class Display(Watcher, Protocol):
     def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
         """Of the sweep's trials, these are left to run."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str, trial_id: str | None = None) -> None:
+        """One line, about a trial or about the run."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,11 @@ class Run:
             self._waiting.setdefault(trial.resources, deque()).append(Attempt(trial))
         self._resting: list[Attempt] = []
         self._running: dict[str, Attempt] = {}
-        self._started_at, self._next_beat, self._next_complaint = datetime.now(UTC), 0.0, time.monotonic() + PATIENCE
+        self._started_at, self._next_beat, self._next_complaint = (
+            datetime.now(UTC),
+            0.0,
+            time.monotonic() + PATIENCE,
+        )
         self.finished: dict[str, TrialStatus] = {}
 
     @property
@@ -211,15 +216,15 @@ class Run:
         while self._running and time.monotonic() < end:
             self.take_events()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, trial_id: str | None = None) -> None:
         if self._display:
-            self._display.note(text)
+            self._display.note(text, trial_id)
 
     def _act(self, attempt: Attempt, event: Event) -> None:
         trial_id = event.trial_id
         match event:
             case Started():
-                attempt.place = event
+                attempt.placed(event)
                 for watcher in self._watchers:
                     watcher.started(attempt.trial)
             case Measured(row=row):
@@ -235,7 +240,7 @@ class Run:
                 pause = min(LONGEST_PAUSE, self._first_pause * 2 ** (attempt.number - 1))
                 attempt.due = time.monotonic() + pause
                 self._resting.append(attempt)
-                self.note(f"{trial_id}: {error_type}; attempt {attempt.number + 1} in {pause:g} s")
+                self.note(f"{error_type}; attempt {attempt.number + 1} in {pause:g} s", trial_id)
             case Failed(error_type=error_type, error=error):
                 self._finish(attempt, attempt.failure(error_type, error))
 

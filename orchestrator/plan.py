@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestrator.sweep import Sweep, data_folder, importable
 from orchestrator.sweep_checks import Facts
-from orchestrator.sweep_measure import count_due, effective, last_step
+from orchestrator.sweep_measure import count_due
 from workers import find
-from workers.spec import Request, TrialSpec, plain
+from workers.measurements import schedule_of
+from workers.spec import Request, TrialSpec, last_step, plain
 
 PRODUCT_GRADIENTS = 2
 """A Hessian-vector product takes about as long as so many gradients of the same samples."""
@@ -140,7 +141,7 @@ class _Costs:
         last = last_step(spec.steps, spec.epochs, spec.batch_size, data.train_samples)
         if last is None:
             return Cost(None, None, None, None, None)
-        measured = count_due([effective(spec.measure, name) for name in spec.measure], last)
+        measured = count_due([schedule_of(spec.measure, name) for name in spec.measure], last)
         products = None if data.outputs is None else hessian_products(spec.measure, data.outputs, last)
         if products is None or data.train_samples is None:
             return Cost(last, measured, products, None, None)
@@ -166,7 +167,7 @@ def hessian_products(measure: Mapping[str, Request], classes: int, last: int) ->
         asking = [other for other in measure if name in (other, followed[other])]
         options = measure[name].options if name in measure else {}
         each = find.module("measurements", name).products(classes, **options)
-        total += each * count_due([effective(measure, other) for other in asking], last)
+        total += each * count_due([schedule_of(measure, other) for other in asking], last)
     return total
 
 

@@ -108,7 +108,10 @@ class Progress:
         if not self._live or result.status is TrialStatus.FAILED:
             self.note(f"[{len(self._done)}/{len(self._lines)}] {finished_line(line)}")
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, trial_id: str | None = None) -> None:
+        """One line; about a trial where one is named."""
+        if trial_id:
+            text = f"{self._lines[trial_id].label}: {text}"
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def overall(self) -> str:

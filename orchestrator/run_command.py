@@ -42,9 +42,7 @@ def run(
 
     unknown = sorted(set(only) - {trial.spec.trial_id for trial in sweep.trials})
     if unknown:
-        raise Refused(
-            f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them"
-        )
+        raise Refused(f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them")
     own = {name for trial in sweep.trials for name in trial.spec.measure if "." in name}
     with ExitStack() as stack:
         try:

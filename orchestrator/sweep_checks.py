@@ -7,10 +7,10 @@ from pathlib import Path
 from orchestrator.sweep_axes import DEFAULTS, Setting
 from orchestrator.sweep_grid import Point
 from orchestrator.sweep_items import Item, Problems
-from orchestrator.sweep_measure import check_steps, last_step
+from orchestrator.sweep_measure import check_steps
 from workers import find
 from workers.datasets import Description, describe
-from workers.spec import Component, Request, SpecError
+from workers.spec import Component, Request, SpecError, last_step
 
 
 class Facts:

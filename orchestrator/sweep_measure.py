@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 from orchestrator.sweep_items import Item, Problems, unknown
 from orchestrator.sweep_options import INVALID, checked, options_of, without_defaults
 from workers import find
+from workers.measurements import schedule_of
 from workers.spec import Request, SpecError
 
 HINTS = get_type_hints(Request, include_extras=True)
@@ -83,7 +84,7 @@ def check_steps(
         for element in _elements(entry, "at"):
             if element.value > max(known):
                 problems.about_value(element, f"no trial has so many steps; the longest has {max(known)}")
-        schedule = effective(measure, name)
+        schedule = schedule_of(measure, name)
         for element in _elements(entry, "since"):
             step = element.value
             if not any(step <= last and schedule.due(int(step), last) for last in known):
@@ -95,32 +96,6 @@ def check_steps(
 def _elements(entry: Item, key: str) -> list[Item]:
     given = entry.value.get(key) if isinstance(entry.value, dict) else None
     return given.value if given is not None and isinstance(given.value, list) else []
-
-
-def effective(measure: Mapping[str, Request], name: str) -> Request:
-    """The request whose schedule the measurement `name` is made at: its own, or that of what it follows.
-
-    >>> measure = {"top_eigenpairs": Request(every=5), "gradient_overlap": Request()}
-    >>> effective(measure, "gradient_overlap").every
-    5
-    """
-    followed = find.constant("measurements", name, "FOLLOWS")
-    return measure[name] if measure[name].scheduled else measure.get(followed, measure[name])
-
-
-def last_step(
-    steps: int | None, epochs: int | None, batch_size: int, train_samples: int | None
-) -> int | None:
-    """How many optimiser steps a trial makes; None where the size of its data set is not known.
-
-    >>> last_step(None, 3, 64, 60_000)
-    2814
-    """
-    if steps is not None:
-        return steps
-    if epochs is None or train_samples is None:
-        return None
-    return epochs * math.ceil(train_samples / batch_size)
 
 
 def count_due(schedules: Iterable[Request], last: int) -> int:

@@ -162,7 +162,7 @@ def _become_server(file: Path, uri: str, sweep: str, port: int, say: Callable[[s
     command += ["--backend-store-uri", uri, "--registry-store-uri", uri]
     command += ["--artifacts-destination", str(file.parent / ARTIFACTS)]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+    lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     os.execve(sys.executable, command, os.environ | QUIET | lean)  # in place: no server stays behind
 
 

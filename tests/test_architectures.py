@@ -112,6 +112,15 @@ def test_convnet_is_the_keras_example() -> None:
     assert rates == [0.25, 0.25, 0.5]
 
 
+def test_resnet18_keeps_small_images_large() -> None:
+    model = build("resnet18").eval()
+    sizes = []
+    model.avgpool.register_forward_hook(lambda _module, inputs, _output: sizes.append(inputs[0].shape))
+    with torch.no_grad():
+        model(torch.zeros(1, *IMAGE))
+    assert sizes == [(1, 512, 4, 4)]  # three halvings; with the stem of ImageNet there would be five
+
+
 @pytest.mark.parametrize("side", [10, 11, 12, 13, 28, 64])
 def test_convnet_takes_other_sizes(side: int) -> None:
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -198,6 +199,13 @@ def test_processes_wait_for_the_one_that_downloads(tmp_path: Path, patch: pytest
 
     torchvision_files.make("mnist", tmp_path / "server", patch)
     asked = torchvision_files.serve("mnist", tmp_path / "server", patch)
+    answer = torchvision.datasets.utils._urlretrieve
+
+    def answer_late(url: str, filename: str) -> None:
+        time.sleep(0.05)  # without the lock the others would begin meanwhile
+        answer(url, filename)
+
+    patch.setattr("torchvision.datasets.utils._urlretrieve", answer_late)
     with ThreadPoolExecutor(4) as pool:  # file locks do not tell threads from processes
         fetches = [pool.submit(_fetch, torchvision.datasets.MNIST, "MNIST/raw", tmp_path) for _ in range(4)]
         for fetch in fetches:

@@ -58,20 +58,20 @@ class Told:
         self.notes: list[str] = []
         self.left: list[str] = []
 
-    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:  # noqa: ARG002
+    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
         self.left = [t.spec.trial_id for t in left]
 
     def started(self, trial: Trial) -> None:
         self.calls.append(("started", trial.spec.trial_id))
 
-    def row(self, trial_id: str, row: Row) -> None:  # noqa: ARG002
+    def row(self, trial_id: str, row: Row) -> None:
         self.calls.append(("row", trial_id))
 
-    def finished(self, trial_id: str, result: TrialResult) -> None:  # noqa: ARG002
+    def finished(self, trial_id: str, result: TrialResult) -> None:
         self.calls.append(("finished", trial_id))
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+    def note(self, text: str, trial_id: str | None = None) -> None:
+        self.notes.append(f"{trial_id}: {text}" if trial_id else text)
 
 
 @pytest.fixture
@@ -254,13 +254,13 @@ class Deaf:
 
     def admit(self, resources: Resources) -> None: ...
 
-    def has_room(self, resources: Resources) -> bool:  # noqa: ARG002
+    def has_room(self, resources: Resources) -> bool:
         return True
 
     def submit(self, trial: Trial) -> None:
         self.running.append(trial.spec.trial_id)
 
-    def events(self, timeout: float) -> list[Event]:  # noqa: ARG002
+    def events(self, timeout: float) -> list[Event]:
         time.sleep(0.01)
         self.looks += 1
         if self.looks in self.interrupts_at:
@@ -313,7 +313,7 @@ def test_trials_of_another_shape_do_not_wait_behind_one_without_room(shelf: Shel
 
 def test_events_of_an_attempt_that_is_over_are_ignored(shelf: Shelf) -> None:
     class Late(Deaf):
-        def events(self, timeout: float) -> list[Event]:  # noqa: ARG002
+        def events(self, timeout: float) -> list[Event]:
             if not self.running:
                 return []
             trial_id = self.running.pop()

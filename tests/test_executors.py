@@ -22,7 +22,7 @@ ONE = Resources(cpus=1, gpus=0)
 
 
 @pytest.fixture(scope="module")
-def on_ray(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:  # noqa: ARG001
+def on_ray(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
     from orchestrator.ray_executor import RayExecutor
 
     made = RayExecutor(data=tmp_path_factory.mktemp("data"), folder=HERE, trial_function=trial)

@@ -28,14 +28,45 @@ from workers.spec import spec_columns
 FAST = {"pause": 0.01}
 
 
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory):
-    """An empty tracking store, made once: MLflow takes a second or more for its tables."""
-    from orchestrator.mlflow_mirror import _client
+DRIVER = """
+import sys, samples
+from orchestrator.mirror import Mirror
+from orchestrator.store import ResultStore
+name, folder = sys.argv[1:]
+sweep = samples.sweep(2, name=name)
+store = ResultStore(f"{folder}/{name}")
+store.begin(sweep)
+watcher = Mirror(f"sqlite:///{folder}/mlflow.db", sweep, str(store))
+for trial in sweep.trials:
+    watcher.started(trial)
+    watcher.row(trial.spec.trial_id, samples.row(0))
+    watcher.finished(trial.spec.trial_id, samples.result())
+watcher.close(timeout=60)
+"""
 
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    _client(f"sqlite:///{file}").search_experiments()
-    return file
+
+@pytest.fixture(scope="session")
+def two_drivers(tmp_path_factory):
+    """Two processes that mirror to one fresh SQLite file at once: the file, and what each of them said."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRIVER, name, str(folder)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        for name in ("one", "two")
+    ]
+    return folder / "mlflow.db", [process.communicate()[1] for process in both]
+
+
+@pytest.fixture(scope="session")
+def fresh_database(two_drivers):
+    """A tracking store to copy: MLflow takes seconds to make its tables."""
+    return two_drivers[0]
 
 
 @pytest.fixture(autouse=True)
@@ -475,37 +506,11 @@ def test_the_environment_is_as_before_and_nothing_is_said(store, sweep, uri, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_two_drivers_that_meet_on_a_fresh_file_do_not_ruin_it(tmp_path):
-    script = """
-import sys, samples
-from orchestrator.mirror import Mirror
-from orchestrator.store import ResultStore
-from orchestrator.sweep_runs import MIRRORED_TAG
-name, folder = sys.argv[1:]
-sweep = samples.sweep(2, name=name)
-store = ResultStore(f"{folder}/{name}")
-store.begin(sweep)
-watcher = Mirror(f"sqlite:///{folder}/mlflow.db", sweep, str(store))
-for trial in sweep.trials:
-    watcher.started(trial)
-    watcher.row(trial.spec.trial_id, samples.row(0))
-    watcher.finished(trial.spec.trial_id, samples.result())
-watcher.close(timeout=60)
-"""
-    folders = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-    path = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, name, str(tmp_path)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        for name in ("one", "two")
-    ]
-    assert [process.communicate()[1] for process in both] == ["", ""]  # MLflow makes tables, and is quiet
+def test_two_drivers_that_meet_on_a_fresh_file_do_not_ruin_it(two_drivers):
+    file, said = two_drivers
+    assert said == ["", ""]  # MLflow makes its tables, and is quiet
     for name in ("one", "two"):
-        assert len(all_runs(f"sqlite:///{tmp_path}/mlflow.db", name)) == 3
+        assert len(all_runs(f"sqlite:///{file}", name)) == 3
 
 
 # --- the background thread ---

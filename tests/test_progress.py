@@ -128,6 +128,8 @@ def test_the_summary_has_failures_first_and_an_end() -> None:
 def test_a_label_is_no_markup() -> None:
     progress, some, file = shown(1)
     progress.note("widths=[200,200] [red]")
+    progress.note("MemoryError; attempt 2 in 1 s", some.trials[0].spec.trial_id)
+    assert "mlp none seed=0: MemoryError; attempt 2 in 1 s" in file.getvalue()
     progress._lines[some.trials[0].spec.trial_id].label = "mlp [bold]"
     progress.started(some.trials[0])
     progress.finished(some.trials[0].spec.trial_id, COMPLETED)

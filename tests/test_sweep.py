@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.sweep import Resources, Sweep, SweepError, data_folder, importable, load_sweep
-from orchestrator.sweep_measure import count_due, last_step
-from workers.spec import DEFAULT_MEASURE, Component, Request
+from orchestrator.sweep_measure import count_due
+from workers.spec import DEFAULT_MEASURE, Component, Request, last_step
 
 BASE = "name: s\ntrial: {architecture: mlp, dataset: mnist5k, steps: 100}\n"
 

@@ -50,7 +50,7 @@ def serve(name: str, server: Path, patch: pytest.MonkeyPatch) -> list[str]:
         asked.append(url.rpartition("/")[2])
         shutil.copyfile(server / asked[-1], filename)
 
-    patch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)  # noqa: ARG005
+    patch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
     patch.setattr("torchvision.datasets.utils._urlretrieve", answer)
     return asked
 

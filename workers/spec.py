@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -156,3 +157,18 @@ def spec_columns() -> dict[str, Any]:
         else:
             columns[f.name] = str if f.name == "measure" else f.type
     return columns
+
+
+def last_step(
+    steps: int | None, epochs: int | None, batch_size: int, train_samples: int | None
+) -> int | None:
+    """How many optimiser steps a trial makes; None where the size of its data set is not known.
+
+    >>> last_step(None, 3, 64, 60_000)
+    2814
+    """
+    if steps is not None:
+        return steps
+    if epochs is None or train_samples is None:
+        return None
+    return epochs * math.ceil(train_samples / batch_size)

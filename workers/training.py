@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from workers import find, seeding
 from workers.data import Data
 from workers.losses import Loss
-from workers.spec import TrialSpec
+from workers.spec import TrialSpec, last_step
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses: a look waits for the device, so it is not made at every step."""
@@ -22,15 +22,6 @@ class Diverged(ArithmeticError):
         self.step = step
 
 
-def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """Steps that see every sample once; the last batch of an epoch may be smaller.
-
-    >>> steps_per_epoch(60_000, 64)
-    938
-    """
-    return math.ceil(samples / batch_size)
-
-
 class Training:
     """A model on its way: θ ← optimiser(θ, ∇L_B(θ)) on one mini-batch B after another.
 
@@ -40,9 +31,10 @@ class Training:
 
     def __init__(self, spec: TrialSpec, data: Data, model: nn.Module, loss: Loss) -> None:
         self.model, self.loss, self.data, self.seed = model, loss, data, spec.seed
-        self.batch_size = min(spec.batch_size, len(data.x_train))
-        self.steps_per_epoch = steps_per_epoch(len(data.x_train), self.batch_size)
-        self.last = spec.steps if spec.steps is not None else (spec.epochs or 0) * self.steps_per_epoch
+        samples = len(data.x_train)
+        self.batch_size = spec.batch_size
+        self.steps_per_epoch = math.ceil(samples / spec.batch_size)
+        self.last = last_step(spec.steps, spec.epochs, spec.batch_size, samples) or 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         build = find.function("optimizers", spec.optimizer.name)
         self.optimizer: torch.optim.Optimizer = build(

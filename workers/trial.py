@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,6 +15,7 @@ from workers import find, seeding
 from workers.data import load_data
 from workers.initialization import build_model
 from workers.losses import LOSSES
+from workers.measurements import schedule_of
 from workers.result import Moment, Row, TrialResult, TrialStatus, as_row
 from workers.snapshot import Observer, Snapshot
 from workers.spec import Request, TrialSpec
@@ -145,21 +146,20 @@ def in_order(measure: Mapping[str, Request]) -> list[tuple[str, Request]]:
     >>> [name for name, _ in in_order({"gradient_overlap": Request(), "top_eigenpairs": Request(every=5)})]
     ['top_eigenpairs', 'gradient_overlap']
     """
-    leaders, followers = [], []
-    for name, request in measure.items():
-        followed = measure.get(find.constant("measurements", name, "FOLLOWS") or "")
-        if followed is None:
-            leaders.append((name, request))
-        elif request.scheduled:
-            followers.append((name, request))
-        else:
-            followers.append((name, replace(followed, options=request.options)))
-    return leaders + followers
+
+    def follows(name: str) -> bool:
+        return find.constant("measurements", name, "FOLLOWS") in measure
+
+    return [
+        (name, replace(schedule_of(measure, name), options=measure[name].options))
+        for name in sorted(measure, key=follows)
+    ]
 
 
 def fix_numerics() -> None:
     """Full float32 everywhere and the same kernels in every run: no TF32, no autotuned convolutions."""
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    cuda, cudnn = (cast(Any, getattr(torch.backends, name)) for name in ("cuda", "cudnn"))
+    for backend in (cuda.matmul, cudnn.conv, cudnn.rnn):
         backend.fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -88,8 +88,7 @@ def class_sizes(samples: int, shares: NDArray[np.float64], least: int) -> NDArra
     [2, 1, 1]
     """
     exact = samples * shares
-    # 1e-9: a product may be rounded to just below a whole number
-    sizes = np.floor(exact + 1e-9).astype(np.int64)
+    sizes = np.floor(exact).astype(np.int64)
     largest_remainders = np.argsort(sizes - exact, kind="stable")
     sizes[largest_remainders[: samples - sizes.sum()]] += 1
     while (sizes < least).any():

@@ -4,3 +4,19 @@
 `products(classes, **options)` is the number of Hessian-vector products to expect, for `plan`; nothing here imports
 torch at the top, because `plan` does not.
 """
+
+from collections.abc import Mapping
+
+from workers import find
+from workers.spec import Request
+
+
+def schedule_of(measure: Mapping[str, Request], name: str) -> Request:
+    """The request whose schedule the measurement `name` is made at: its own, or that of what it follows.
+
+    >>> measure = {"top_eigenpairs": Request(every=5), "gradient_overlap": Request()}
+    >>> schedule_of(measure, "gradient_overlap").every
+    5
+    """
+    followed = find.constant("measurements", name, "FOLLOWS")
+    return measure[name] if measure[name].scheduled else measure.get(followed, measure[name])
