@@ -115,7 +115,9 @@ def test_convnet_is_the_keras_example() -> None:
 def test_resnet18_keeps_small_images_large() -> None:
     model = build("resnet18").eval()
     sizes = []
-    model.avgpool.register_forward_hook(lambda _module, inputs, _output: sizes.append(inputs[0].shape))
+    model.get_submodule("avgpool").register_forward_hook(
+        lambda _module, inputs, _output: sizes.append(inputs[0].shape)
+    )
     with torch.no_grad():
         model(torch.zeros(1, *IMAGE))
     assert sizes == [(1, 512, 4, 4)]  # three halvings; with the stem of ImageNet there would be five

@@ -55,7 +55,7 @@ class Training:
         self.model.train()
         self.optimizer.zero_grad()
         loss = self.loss(self.model(self.data.x_train[indices]), self.data.y_train[indices])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.step += 1
         batch_loss = loss.detach()

@@ -62,16 +62,17 @@ class ChunkedOperator(ABC):
         self.products: int = 0
         self._chunks = self._divide(chunk_size)
         self._graphs: list[Linearization] = []
-        self.loss, self.gradient = self._loss_and_gradient()
+        with full_precision(self.device):
+            self.loss, self.gradient = self._loss_and_gradient()
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """The product with a vector (p,) or with the columns of a block (p, b), in the operator's type."""
         self._check_vector(vector)
         columns = vector.detach().to(self.dtype).reshape(self.shape[0], -1)
-        total = torch.zeros(columns.shape, dtype=torch.float64, device=self.device)
-        for index in range(len(self._chunks)):
-            linearization, weight = self._linearization(index), self._weight(index)
-            with full_precision(self.device):
+        with full_precision(self.device):
+            total = torch.zeros(columns.shape, dtype=torch.float64, device=self.device)
+            for index in range(len(self._chunks)):
+                linearization, weight = self._linearization(index), self._weight(index)
                 for column in range(columns.shape[1]):
                     product = linearization.product(self._unflatten(columns[:, column]))
                     total[:, column] += weight * _flatten(product)
@@ -102,8 +103,7 @@ class ChunkedOperator(ABC):
             if index == 0:
                 _check_repeats(forward_loss, chunk_loss, self.dtype)
             loss += weight * chunk_loss
-            with full_precision(self.device):
-                gradient += weight * _flatten(linearization.gradient())
+            gradient += weight * _flatten(linearization.gradient())
             if index < keep:
                 self._graphs.append(linearization)
         return loss, gradient.to(self.dtype)
