@@ -15,6 +15,8 @@ from rich.table import Table
 
 from orchestrator.labels import labels
 from orchestrator.sweep import Sweep, Trial
+from orchestrator.sweep_measure import count_due
+from workers.measurements import schedule_of
 from workers.result import Row, TrialResult, TrialStatus
 
 LINES = 12
@@ -39,12 +41,16 @@ class Line:
     label: str
     trial: Trial
     latest: Row = field(default_factory=dict)
+    decompositions: int = 0  # steps whose eigenpairs have come
     result: TrialResult | None = None
 
     @property
     def share(self) -> float:
-        """How much of the trial is done, from 0 to 1."""
+        """How much of the trial is done, from 0 to 1: of its eigenpairs, which take most of the time, or of its steps."""
         spec = self.trial.spec
+        if spec.steps is not None and "top_eigenpairs" in spec.measure:
+            due = count_due([schedule_of(spec.measure, "top_eigenpairs")], spec.steps)
+            return min(1.0, self.decompositions / due) if due else 0.0
         name, whole = ("step", spec.steps) if spec.epochs is None else ("epoch", spec.epochs)
         return min(1.0, float(self.latest.get(name, 0)) / whole) if whole else 0.0
 
@@ -91,11 +97,12 @@ class Progress:
 
     def started(self, trial: Trial) -> None:
         line = self._lines[trial.spec.trial_id]
-        line.latest = {}
+        line.latest, line.decompositions = {}, 0
         self._running[trial.spec.trial_id] = line
 
     def row(self, trial_id: str, row: Row) -> None:
         line = self._lines[trial_id]
+        line.decompositions += row.get("eigenvalues") is not None
         line.latest = line.latest | {name: value for name, value in row.items() if value is not None}
         if not self._live and time.monotonic() - self._last_overall >= QUIET:
             self._last_overall = time.monotonic()

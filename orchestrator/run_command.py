@@ -47,7 +47,7 @@ def run(
     with ExitStack() as stack:
         try:
             store = ResultStore(results, own_measurements=own)
-            store.begin(sweep)
+            store.check(sweep)  # before Ray starts, which takes seconds
             engine = make_executor(sweep, executor, address, data)
             stack.callback(engine.close)
             progress = Progress()

@@ -83,7 +83,7 @@ class ResultStore:
         cannot be written.
         """
         try:
-            self._check(sweep)
+            self.check(sweep)
             self.folder.make()
             self.folder.remove_temporary()
             self.folder.write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
@@ -124,7 +124,8 @@ class ResultStore:
             raise StoreError(f"{self}: its {self.SWEEP} cannot be read: not YAML") from error
         return content if isinstance(content, Mapping) else {}
 
-    def _check(self, sweep: NamedSweep) -> None:
+    def check(self, sweep: NamedSweep) -> None:
+        """Raise StoreError where `begin` would refuse the folder; writes nothing."""
         names = self.folder.names() if self.folder.kind() is not fs.FileType.File else None
         if names is None:
             raise StoreError(f"{self}: is a file; results need a folder")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workers.result import Row, TrialResult, TrialStatus
-from workers.spec import Component, SpecError, TrialSpec
+from workers.spec import Component, Request, SpecError, TrialSpec
 
 if TYPE_CHECKING:
     from workers.trial import TrialContext
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def scripted(script: str, *, steps: int = 3, seed: int = 0, **options: object) -> TrialSpec:
     return TrialSpec(
-        architecture=Component(script, options), dataset=Component("none"), steps=steps, seed=seed
+        architecture=Component(script, options),
+        dataset=Component("none"),
+        steps=steps,
+        seed=seed,
+        measure={"loss": Request(every=1)},
     )
 
 

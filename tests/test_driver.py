@@ -234,7 +234,7 @@ def test_the_first_ctrl_c_cancels_what_runs(shelf: Shelf, executor: LocalExecuto
 
     told = Impatient()
     endless = scripted("forever")
-    some = sweep(scripted("completes"), endless, scripted("completes", seed=1))
+    some = sweep(scripted("completes"), endless, scripted("completes", seed=1), retries=0)
     outcome = run(some, shelf, executor, progress=told, command="tiny-subspace run x.yaml --results y")
     assert outcome.exit_code == 130
     assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
@@ -289,6 +289,7 @@ def test_a_second_ctrl_c_stops_at_once(shelf: Shelf) -> None:
     deaf = Deaf(ends_at=9, interrupts_at=[3, 5])
     outcome = run(sweep(scripted("completes")), shelf, deaf)
     assert deaf.looks == 5
+    assert not shelf.beats[-1].running
     assert outcome.counts == {TrialStatus.PENDING: 1}
     assert outcome.exit_code == 130
 

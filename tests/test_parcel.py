@@ -17,6 +17,7 @@ def folder(tmp_path: Path) -> Path:
         "my_layers.py": "import my_models  # each imports the other\ndef f(): return 1",
         "my_tools/__init__.py": "",
         "my_tools/inner.py": "def f(): ...",
+        "my_tools/__pycache__/inner.pyc": "",
         "my_measure/gap.py": "import nothing_of_ours",  # a package without __init__
         "my.npz": "numbers",
         "arrays/more.npz": "numbers",

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scripted import scripted
 from orchestrator.progress import SUMMARY_LINES, Progress
 from orchestrator.sweep import Resources, Sweep, Trial
 from workers.result import TrialResult, TrialStatus
+from workers.spec import Request
 
 COMPLETED = TrialResult(status=TrialStatus.COMPLETED, seconds=3.0)
 
@@ -62,6 +64,22 @@ def test_without_a_terminal_an_overall_line_now_and_then(monkeypatch: pytest.Mon
     assert len(lines) == 3
     # step 10 of 100 of the first of 3 trials in 30 s: (3 - 0.1) · 30 / 0.1 = 870 s
     assert lines[0] == "0 of 3 done, 1 running, about 14 min 30 s left"
+
+
+def test_time_left_follows_the_eigenpairs_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("orchestrator.progress.time.monotonic", lambda: now[0])
+    measure = {"top_eigenpairs": Request(at=(0, 1, 2, 100))}
+    trial = Trial(replace(scripted("mlp", steps=100), measure=measure), Resources())
+    some = replace(sweep(1), trials=(trial,))
+    progress = Progress(Console(file=io.StringIO(), width=120))
+    progress.begin(some, some.trials)
+    progress.started(trial)
+    for step in range(2):
+        now[0] += 10
+        progress.row(trial.spec.trial_id, {"step": step, "eigenvalues": [1.0]})
+    # two of four decompositions in 20 s, although only one step of 100 is made
+    assert progress.overall() == "0 of 1 done, 1 running, about 20 s left"
 
 
 def test_a_failure_is_named_with_the_last_line_of_its_error() -> None:

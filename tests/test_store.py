@@ -151,11 +151,14 @@ def test_a_row_that_does_not_fit_is_refused_and_nothing_is_written(store):
     assert len(table_of(store, "measurements")) == 0
 
 
-def test_killed_between_the_two_files_the_trial_is_not_finished_and_runs_again(store, monkeypatch):
+@pytest.mark.parametrize("at", ["measurements/", "trials/"])
+def test_killed_before_either_of_the_two_files_the_trial_is_not_finished_and_runs_again(
+    store, monkeypatch, at
+):
     write, spec = Folder.write, samples.spec()
 
     def die(folder, name, content):
-        if name.startswith("trials/"):
+        if name.startswith(at):
             raise KeyboardInterrupt
         write(folder, name, content)
 
@@ -181,8 +184,8 @@ def test_killed_while_writing_leaves_no_file_that_a_reader_sees(store, monkeypat
 
 def test_what_a_killed_driver_left_half_written_is_not_read_and_is_removed(store):
     commit(store)
-    for name in ("trials", "measurements"):
-        store.folder.write(f"{name}/{TEMPORARY}1234.parquet", b"half a file")
+    for name in ("", "trials/", "measurements/"):
+        store.folder.write(f"{name}{TEMPORARY}1234.parquet", b"half a file")
     assert len(table_of(store, "trials")) == 1
     assert len(store.finished()) == 1
     store.begin(samples.sweep())

@@ -11,6 +11,11 @@ from torch.nn.functional import mse_loss
 
 from workers.curvature import GaussNewtonOperator, HessianOperator
 
+# Raised by what curvlinops imports.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script:FutureWarning", "ignore::DeprecationWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def curvlinops():

@@ -153,9 +153,9 @@ def test_a_bounded_basis_is_restarted(monkeypatch):
 def test_few_products_for_simple_spectra(name):
     spectrum, _ = SPECTRA[name]
     pairs = top_eigenpairs(rotated(spectrum), count=8)
-    # A single chain needs one product for each wanted pair at the least, and a check at least 3. The most is what was
+    # A single chain needs one product for each wanted pair at the least, and a check at least 4. The most is what was
     # measured when this was written, and a few more.
-    assert 11 <= pairs.products <= 30
+    assert 12 <= pairs.products <= 30
 
 
 @pytest.mark.parametrize("shape", ["one", "many"])
@@ -205,7 +205,7 @@ def test_any_matrix_or_operator():
     torch.testing.assert_close(top_eigenpairs(whole, 2).values, tensor(3, 1), rtol=0, atol=1e-14)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     levels=st.lists(
         st.tuples(st.integers(-20, 20), st.integers(1, 6)),
@@ -225,7 +225,7 @@ def test_every_copy_at_every_level_is_found(levels, count, seed):
     torch.testing.assert_close(pairs.values, expected, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**20))
 def test_a_permutation_of_the_coordinates_permutes_the_vectors(seed):
     spectrum, _ = SPECTRA["outliers"]

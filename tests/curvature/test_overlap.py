@@ -71,7 +71,7 @@ def test_subspace_overlap_of_rotated_planes():
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**20), columns=st.integers(1, 6))
 def test_all_dimensions_at_once(seed, columns):
     first, second = orthonormal(30, columns, seed), orthonormal(30, columns, seed + 1)
