@@ -66,6 +66,7 @@ def test_what_fails_says_what_to_do_and_the_rest_is_still_asked(tmp_path, monkey
     assert code == 1
     text = "\n".join(said)
     assert "FAIL  cluster   nobody at ray://there:1\n" in text
+    assert "and much more" not in text
     assert "is the head running" in text
     assert "FAIL  tracking  Connection refused\n" in text
     assert "--tracking-uri none" in text

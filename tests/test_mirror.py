@@ -226,11 +226,22 @@ def test_values_that_are_not_finite_are_left_out(store, sweep, uri):
     assert [step for step, _ in found["eigenvalue_02"]] == [0]
 
 
-def test_more_metrics_than_one_request_takes(store, uri):
+def test_more_metrics_than_one_request_takes_go_in_several_that_keep_a_step_together(store, uri, monkeypatch):
+    import mlflow
+
+    sent, log_batch = [], mlflow.MlflowClient.log_batch
+
+    def counted(self, run_id, metrics=(), **others):
+        sent.append([metric.step for metric in metrics])
+        return log_batch(self, run_id, metrics=metrics, **others)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", counted)
     sweep = samples.sweep(1)
     run(store, sweep, uri, [TrialStatus.COMPLETED], [samples.row(step, 1_500) for step in (0, 1)])
     found = content(uri)[sweep.trials[0].spec.trial_id]["metrics"]
     assert [step for step, _ in found["eigenvalue_1500"]] == [0, 1]
+    assert max(map(len, sent)) == 1_000
+    assert all(len(set(steps)) <= 1 for steps in sent)
 
 
 # --- live, remade, and twice ---
@@ -283,6 +294,10 @@ def test_what_a_killed_driver_left_running_is_settled_by_the_next(store, sweep, 
     Mirror(uri, sweep, str(store), **FAST).close("KILLED")
     assert (run_of(uri, finished).info.status, run_of(uri, cut).info.status) == ("FINISHED", "KILLED")
     assert run_of(uri, cut).data.tags["status"] == "pending"
+    again = Mirror(uri, sweep, str(store), **FAST)
+    again.started(sweep.trials[1])
+    again.close("RUNNING")
+    assert (run_of(uri, cut).info.status, run_of(uri, cut).data.tags["status"]) == ("RUNNING", "running")
     assert [step for step, _ in history(uri, run_of(uri, finished))["f_top"]] == [0, 1, 10, 20]
     run(store, sweep, uri)
     assert [run_of(uri, spec).info.run_id for spec in (finished, cut)] == before
@@ -326,20 +341,33 @@ def test_a_run_that_says_anything_else_is_made_again(store, sweep, uri, other_ur
     assert run_of(uri, spec).info.run_id != spoiled.info.run_id
 
 
-def test_runs_and_experiments_that_were_deleted_come_back(store, sweep, uri, other_uri):
+def test_rows_of_another_attempt_than_the_one_stored_are_replaced(store, sweep, uri, other_uri):
+    run(store, sweep, uri, close="FAILED")
+    spec = sweep.trials[0].spec
+    before = run_of(uri, spec).info.run_id
+    store.commit(
+        spec, "sample", samples.result(), [samples.row(step, f_top=0.125) for step in (0, 1, 10, 20)]
+    )
+    for where in (uri, other_uri):
+        mirror(str(store), where)
+    assert content(uri) == content(other_uri)
+    assert run_of(uri, spec).info.run_id != before
+
+
+@pytest.mark.parametrize("what", ["run", "parent", "experiment"])
+def test_what_was_deleted_comes_back(store, sweep, uri, other_uri, what):
     run(store, sweep, uri, close="FAILED")
     mirror(str(store), other_uri)
-    deleted = client(uri)
-    deleted.delete_run(run_of(uri, sweep.trials[0].spec).info.run_id)
-    (parent,) = [run for run in all_runs(uri) if run.data.tags["kind"] == "sweep"]
-    deleted.delete_run(parent.info.run_id)
-    deleted.delete_experiment(deleted.get_experiment_by_name("sample").experiment_id)
+    deleted, found = client(uri), run_of(uri, sweep.trials[0].spec)
+    if what == "experiment":
+        deleted.delete_experiment(found.info.experiment_id)
+    else:
+        tags = found.data.tags
+        deleted.delete_run(tags["mlflow.parentRunId"] if what == "parent" else found.info.run_id)
     mirror(str(store), uri)
     assert content(uri) == content(other_uri)
-    (parent,) = [run for run in all_runs(uri) if run.data.tags["kind"] == "sweep"]
-    assert {r.data.tags.get("mlflow.parentRunId", parent.info.run_id) for r in all_runs(uri)} == {
-        parent.info.run_id
-    }
+    (parent,) = [run.info.run_id for run in all_runs(uri) if run.data.tags["kind"] == "sweep"]
+    assert {run.data.tags.get("mlflow.parentRunId", parent) for run in all_runs(uri)} == {parent}
 
 
 def test_a_trial_that_is_there_twice_keeps_its_first_run(store, sweep, uri, other_uri):
@@ -570,7 +598,10 @@ def test_closing_while_the_store_is_down_does_not_wait_for_it():
     troubles = []
     background = Background(deliver, troubles.append, pause=5.0)
     background.put(1)
-    started = time.monotonic()
+    deadline = time.monotonic() + 5
+    while not troubles and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started = time.monotonic()  # the thread is in a pause of 10 s
     assert not background.close(10)
     assert time.monotonic() - started < 2
 

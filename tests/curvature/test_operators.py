@@ -70,7 +70,8 @@ def test_parameters_are_flattened_in_the_order_of_the_model():
     assert rows[2:].any(dim=1).all()
 
 
-def test_batch_norm_in_train_mode_is_one_chunk_by_default():
+def test_batch_norm_in_train_mode_is_one_chunk_by_default(monkeypatch):
+    monkeypatch.setattr("workers.curvature.memory.CHUNK_BYTES", 1)
     case = models.make("batch norm in eval")
     case.model.train()
     H = HessianOperator(*case.arguments)
@@ -140,6 +141,7 @@ def test_training_on_does_not_change_the_operator(budget, monkeypatch):
             parameter.mul_(2)
         case.inputs.zero_()
     assert torch.equal(H @ identity(H), before)
+    assert all(module.training for module in case.model.modules())
 
 
 @pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
@@ -213,6 +215,30 @@ def test_chunks_fit_in_memory_by_default(monkeypatch):
     assert len(HessianOperator(*case.arguments)._chunks) == 1
     monkeypatch.setattr("workers.curvature.memory.CHUNK_BYTES", 1)
     assert len(HessianOperator(*case.arguments)._chunks) == 10
+
+
+class Counting(nn.Linear):
+    """A model whose buffer changes with every evaluation, and its outputs with the buffer."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("calls", torch.ones(()))
+
+    def forward(self, inputs):
+        self.calls += 1
+        return super().forward(inputs) * self.calls
+
+
+def test_every_evaluation_finds_the_buffers_as_they_were(monkeypatch):
+    monkeypatch.setattr("workers.curvature.chunked.kept_bytes", lambda _: 0)
+    model = Counting(2, 1)
+    H = HessianOperator(model, mse_loss, torch.eye(2), torch.ones(2, 1), chunk_size=1)
+    # Outputs are doubled: the Hessian of the mean of squares is 4 · 2 / 2 for each weight and sums over both for the bias.
+    expected = torch.tensor([[4.0, 0, 4], [0, 4, 4], [4, 4, 8]])
+    # Whole numbers, exact in float32.
+    assert torch.equal(H @ torch.eye(3), expected)
+    assert torch.equal(H @ torch.eye(3), expected)
+    assert float(model.calls) == 1
 
 
 class Restless(nn.Linear):

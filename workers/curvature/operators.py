@@ -102,8 +102,6 @@ def _derivative(
     pairs = [
         (output, weight) for output, weight in zip(outputs, weights, strict=True) if output.requires_grad
     ]
-    if not pairs:
-        return tuple(torch.zeros_like(value) for value in inputs)
     return torch.autograd.grad(
         [output for output, _ in pairs],
         inputs,
