@@ -32,7 +32,7 @@ def run(
     only: tuple[str, ...],
 ) -> int:
     """Run what is left of the sweep and say how it ended and where to look; the exit code of contracts."""
-    from orchestrator.driver import run_sweep
+    from orchestrator.driver import remaining, run_sweep
     from orchestrator.executors import PlacementError
     from orchestrator.mirror import Mirror
     from orchestrator.progress import Progress
@@ -48,7 +48,8 @@ def run(
         try:
             store = ResultStore(results, own_measurements=own)
             store.check(sweep)  # before Ray starts, which takes seconds
-            engine = make_executor(sweep, executor, address, data)
+            left = remaining(sweep, store.finished(), only or None)
+            engine = make_executor(sweep, executor if left else "local", address, data)
             stack.callback(engine.close)
             progress = Progress()
             uri = tracking_uri(results, tracking)

@@ -49,7 +49,7 @@ class RitzBasis:
 
     def open(self, direction: Tensor) -> None:
         """Adds an end, unless the direction lies in the space already."""
-        remainder = self._outside(self._outside(direction))
+        remainder = self._outside(direction)
         if float(remainder.norm()) > self._rounding * float(direction.norm()):
             self._ends.append(remainder / remainder.norm())
             self._coupling.append(torch.zeros(self.capacity, dtype=torch.float64))
@@ -66,7 +66,7 @@ class RitzBasis:
         self._gram[self.size - 1, : self.size] = coefficients
         self._gram[: self.size, self.size - 1] = coefficients
         self._ends = [other - direction * (direction @ other) for other in self._ends]
-        self._ends.append(self._outside(self._outside(image)))
+        self._ends.append(self._outside(image))
         self._coupling.append(torch.zeros(self.capacity, dtype=torch.float64))
         self._coupling[-1][self.size - 1] = 1
         self._close_empty_ends()
@@ -120,7 +120,7 @@ class RitzBasis:
         return (self._vectors[: self.size] @ vector).to("cpu", torch.float64)
 
     def _outside(self, vector: Tensor) -> Tensor:
-        """The part of a vector orthogonal to the basis; to be called twice."""
+        """The part of a vector orthogonal to the basis; an end goes through this when it is opened and when expanded."""
         basis = self._vectors[: self.size]
         return vector - (basis @ vector) @ basis
 
