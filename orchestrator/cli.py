@@ -131,9 +131,7 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
 @results_option
 @data_option
 @yes_option
-@click.option(
-    "--tracking-uri", help="MLflow's store, or none.  [default: MLFLOW_TRACKING_URI or results/mlflow.db]"
-)
+@tracking_option
 @click.option(
     "--executor",
     type=click.Choice(["ray", "local"]),
@@ -143,6 +141,7 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
 )
 @click.option("--address", help="A running Ray cluster, such as HEAD:6379.  [default: one of its own]")
 @click.option("--only", metavar="TRIAL_ID", multiple=True, help="Run just this trial; may be given again.")
+@click.option("--debug", is_flag=True, help="With --executor local: open pdb where a trial fails.")
 def run(
     file: Path,
     results: str | None,
@@ -152,6 +151,7 @@ def run(
     executor: Literal["ray", "local"],
     address: str | None,
     only: tuple[str, ...],
+    debug: bool,
 ) -> None:
     """Run the trials of FILE that are not finished, here or on a Ray cluster.
 
@@ -162,6 +162,8 @@ def run(
     from orchestrator.run_command import run as run_command
     from orchestrator.sweep import data_folder
 
+    if debug and executor != "local":
+        refuse("--debug: is for --executor local; a debugger cannot reach other processes")
     if address and executor == "local":
         refuse("--address: a cluster is for --executor ray; local runs in this process")
     sweep = load(file, data, yes)
@@ -174,9 +176,16 @@ def run(
             executor=executor,
             address=address,
             only=only,
+            debug=debug,
         )
     except Refused as error:
         refuse(str(error))
+    except Exception:
+        if debug:
+            import pdb
+
+            pdb.post_mortem()
+        raise
     sys.exit(code)
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 from orchestrator import results, run_content, tracking
 from orchestrator.background import Background
 from orchestrator.mlflow_mirror import refused
+from orchestrator.mlflow_runs import SweepRuns
 from orchestrator.status import planned_trials
 from orchestrator.store import NamedSweep, ResultStore
-from orchestrator.sweep_runs import SweepRuns
 from workers.result import Row, TrialResult, TrialStatus
 from workers.spec import TrialSpec
 
@@ -97,15 +97,15 @@ class Mirror:
 
     def started(self, trial: HasSpec) -> None:
         """A trial, or another attempt at it, is under way."""
-        self._background.put(_Started(_columns(trial.spec), _now()))
+        self._put(lambda: _Started(_columns(trial.spec), _now()))
 
     def row(self, trial_id: str, row: Row) -> None:
         """A trial has yielded a row. One that was told before, by an earlier attempt, changes nothing."""
-        self._background.put(_Measured(trial_id, int(row["step"]), run_content.metrics(row), _now()))
+        self._put(lambda: _Measured(trial_id, int(row["step"]), run_content.metrics(row), _now()))
 
     def finished(self, trial_id: str, result: TrialResult) -> None:
         """A trial has ended and is stored."""
-        self._background.put(_Finished(trial_id, asdict(result), _now()))
+        self._put(lambda: _Finished(trial_id, asdict(result), _now()))
 
     def close(self, status: str = "FINISHED", timeout: float = 30.0) -> None:
         """The sweep has ended: FINISHED, FAILED (some trial has) or KILLED (interrupted).
@@ -114,6 +114,12 @@ class Mirror:
         """
         self._background.put(_Ended(status))
         self._background.close(timeout)
+
+    def _put(self, make: Callable[[], _Event]) -> None:
+        try:
+            self._background.put(make())
+        except Exception as error:  # a row that MLflow cannot hold is no reason to stop a driver
+            self._trouble(error)
 
     def _deliver(self, events: Sequence[_Event]) -> None:
         with tracking.impatient():
@@ -176,7 +182,8 @@ class Mirror:
         self._warned = True
         where, why = tracking.without_password(self._uri), tracking.reason(error)
         repair = repair_command(self._path, self._uri)
-        self._warn(f"mlflow: {where}: {why}; the sweep goes on without it. Afterwards: {repair}")
+        with suppress(Exception):  # what warns may be gone, as a closed terminal is
+            self._warn(f"mlflow: {where}: {why}; the sweep goes on without it. Afterwards: {repair}")
 
 
 def repair_command(path: str, uri: str) -> str:

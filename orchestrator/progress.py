@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from orchestrator.labels import labels
+from orchestrator.run_content import last_line
 from orchestrator.sweep import Sweep, Trial
 from orchestrator.sweep_measure import count_due
 from workers.measurements import schedule_of
@@ -169,7 +170,7 @@ def finished_line(line: Line) -> str:
     words = [str(result.status), line.label, *values(line.latest, LIVE, named=True)]
     words.append(duration(result.seconds))
     if result.status is TrialStatus.FAILED:
-        last = (result.error or "").strip().rpartition("\n")[2]
+        last = last_line(result.error or "", str(result.error_type))
         words.append(last if str(result.error_type) in last else f"{result.error_type}: {last}")
     return "  ".join(word for word in words if word)
 

@@ -30,9 +30,11 @@ def run(
     executor: Literal["ray", "local"],
     address: str | None,
     only: tuple[str, ...],
+    debug: bool = False,
 ) -> int:
     """Run what is left of the sweep and say how it ended and where to look; the exit code of contracts."""
     from orchestrator.driver import remaining, run_sweep
+    from orchestrator.events import make_importable
     from orchestrator.executors import PlacementError
     from orchestrator.mirror import Mirror
     from orchestrator.progress import Progress
@@ -44,15 +46,19 @@ def run(
     if unknown:
         raise Refused(f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them")
     own = {name for trial in sweep.trials for name in trial.spec.measure if "." in name}
+    make_importable(sweep.folder)
+    uri, progress, outcome = tracking_uri(results, tracking), Progress(), None
+    command = shlex.join(["tiny-subspace", *sys.argv[1:]])
     with ExitStack() as stack:
         try:
             store = ResultStore(results, own_measurements=own)
             store.check(sweep)  # before Ray starts, which takes seconds
             left = remaining(sweep, store.finished(), only or None)
-            engine = make_executor(sweep, executor if left else "local", address, data)
+            engine = make_executor(sweep, executor if left else "local", address, data, debug)
             stack.callback(engine.close)
-            progress = Progress()
-            uri = tracking_uri(results, tracking)
+            for resources in dict.fromkeys(trial.resources for trial in left):
+                engine.admit(resources)
+            store.begin(sweep)  # before the mirror, which writes beside it
             mirror = Mirror(uri, sweep, results, warn=progress.note) if uri else None
             with progress:
                 outcome = run_sweep(
@@ -62,23 +68,29 @@ def run(
                     mirror=mirror,
                     progress=progress,
                     only=only or None,
-                    command=shlex.join(["tiny-subspace", *sys.argv[1:]]),
+                    command=command,
                 )
             if mirror:
                 mirror.close(ENDINGS[outcome.exit_code])
         except (StoreError, SpecError, PlacementError, ConnectionError) as error:
             raise Refused(str(error)) from error
+        except KeyboardInterrupt:  # before the first trial or after the last
+            if outcome is None:
+                click.echo(f"interrupted; finished trials are kept. To resume: {command}", err=True)
+                return 130
     progress.summary()
     say_where(outcome, results, uri)
     return outcome.exit_code
 
 
-def make_executor(sweep: "Sweep", kind: str, address: str | None, data: Path) -> "Executor":
+def make_executor(
+    sweep: "Sweep", kind: str, address: str | None, data: Path, debug: bool = False
+) -> "Executor":
     """The executor that `--executor` and `--address` name."""
     if kind == "local":
         from orchestrator.executors import LocalExecutor
 
-        return LocalExecutor(data, sweep.folder)
+        return LocalExecutor(data, sweep.folder, debug=debug)
     from orchestrator.ray_executor import RayExecutor
 
     return RayExecutor(address, data=data, folder=sweep.folder, specs=[trial.spec for trial in sweep.trials])

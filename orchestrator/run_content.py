@@ -77,7 +77,7 @@ def outcome_tags(result: Mapping[str, Any]) -> dict[str, str]:
     tags = {"status": str(result["status"])}
     tags |= {name: _text(result[name])[:LONGEST_TAG] for name in _OUTCOME if result.get(name) is not None}
     if result.get("error"):
-        tags["error"] = last_line(str(result["error"]))[:LONGEST_TAG]
+        tags["error"] = last_line(str(result["error"]), str(result["error_type"]))[:LONGEST_TAG]
         tags["mlflow.note.content"] = f"```\n{str(result['error'])[-(LONGEST_TAG - 100) :]}\n```"
     return tags
 
@@ -101,14 +101,15 @@ def sweep_note(description: str, path: str) -> str:
     )
 
 
-def last_line(text: str) -> str:
-    """The last line of a traceback that says something.
+def last_line(text: str, error_type: str = "") -> str:
+    """The line of a traceback that names the exception; without its type, the last that says something.
 
-    >>> last_line("Traceback\\n  File x\\nValueError: no\\n\\n")
+    >>> last_line("Traceback\\n  File x\\nValueError: no\\nsecond line\\n", "ValueError")
     'ValueError: no'
     """
     lines: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    named = [line for line in lines if error_type and line.split(":")[0].split(".")[-1] == error_type]
+    return (named or lines or [""])[-1]
 
 
 def _is_scalar(name: str, kind: Any) -> bool:

@@ -111,7 +111,7 @@ def status(path: str | Path) -> Status:
                 trial_id,
                 label[trial_id],
                 row["error_type"],
-                last_line(row["error"] or "") or str(row["error_type"]),
+                last_line(row["error"] or "", str(row["error_type"])) or str(row["error_type"]),
                 row["error"] or "",
                 rerun_command(store, name, file, trial_id),
             )
@@ -152,7 +152,7 @@ def sweep_file(store: ResultStore, heartbeat: Heartbeat | None) -> str:
 
 def rerun_command(store: ResultStore, name: str, file: str, trial_id: str) -> str:
     """The command that runs one trial again in this process, where breakpoints work."""
-    command = ["tiny-subspace", "run", file, "--executor", "local", "--only", trial_id]
+    command = ["tiny-subspace", "run", file, "--executor", "local", "--debug", "--only", trial_id]
     if store.folder.path != Folder.at(f"results/{name}").path:
         command += ["--results", str(store)]
     return shlex.join(command)

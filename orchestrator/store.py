@@ -39,7 +39,7 @@ class ResultStore:
         trials/<trial_id>.parquet           one row: the trial is finished
         measurements/<trial_id>.parquet     one row a step; written before the row in trials/
         */0-columns.parquet                 no rows, every column: what a plain reader takes the columns from
-        checkpoints/  report/  .driver.json
+        checkpoints/  .driver.json
 
     Only the driver writes here. A reader sees a file whole or not at all, and both tables read with nothing
     but `pandas.read_parquet(folder)` at any moment. `own_measurements` are the dotted names of a sweep's own
@@ -50,7 +50,6 @@ class ResultStore:
     TRIALS = "trials"
     MEASUREMENTS = "measurements"
     CHECKPOINTS = "checkpoints"
-    REPORT = "report"
     COLUMNS = "0-columns.parquet"  # sorts before every trial_id and every compacted file
     HEARTBEAT = ".driver.json"
 
@@ -63,16 +62,6 @@ class ResultStore:
 
     def __str__(self) -> str:
         return self.folder.given
-
-    @property
-    def checkpoints(self) -> str:
-        """The folder of checkpoints, as the user would write it."""
-        return f"{str(self).rstrip('/')}/{self.CHECKPOINTS}"
-
-    @property
-    def report(self) -> str:
-        """The folder of the report, as the user would write it."""
-        return f"{str(self).rstrip('/')}/{self.REPORT}"
 
     # --- the sweep ---
 
@@ -125,7 +114,8 @@ class ResultStore:
         return content if isinstance(content, Mapping) else {}
 
     def check(self, sweep: NamedSweep) -> None:
-        """Raise StoreError where `begin` would refuse the folder; writes nothing."""
+        """Raise StoreError or SpecError where `begin` would refuse the folder or a measurement; writes nothing."""
+        _ = self._schemas
         names = self.folder.names() if self.folder.kind() is not fs.FileType.File else None
         if names is None:
             raise StoreError(f"{self}: is a file; results need a folder")

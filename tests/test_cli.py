@@ -133,8 +133,46 @@ def test_a_users_own_model_that_fails_fails_alone_with_its_traceback(folder: Pat
     assert "own_models.py" in failure["traceback"]
     assert (
         failure["rerun"]
-        == f"tiny-subspace run {Path('small.yaml')} --executor local --only {failure['trial_id']}"
+        == f"tiny-subspace run {Path('small.yaml')} --executor local --debug --only {failure['trial_id']}"
     )
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_users_own_measurement_beside_a_sweep_file_elsewhere(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub/own_norms.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "@dataclass(frozen=True)\nclass Record:\n    weight_norm: float | None\n\n"
+        "def measure(snapshot):\n    raise NotImplementedError\n\n"
+        "def norm(snapshot):\n"
+        "    return Record(float(sum(p.square().sum() for p in snapshot.model.parameters())) ** 0.5)\n"
+    )
+    (folder / "sub/own.yaml").write_text(SWEEP + "  own_norms.norm: {every: 4}\n")
+    done = call("run", "sub/own.yaml", "--tracking-uri", "none")
+    assert done.exit_code == 0, done.stderr
+    rows = pd.read_parquet("results/small/measurements")
+    assert (rows[rows.step != 2].weight_norm > 0).all()
+    assert rows[rows.step == 2].weight_norm.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def measure(snapshot): ...\n", "has no attribute 'Record'"),
+        ("raise RuntimeError('no')\ndef measure(snapshot): ...\n", "RuntimeError: no"),
+    ],
+    ids=["no record", "fails on import"],
+)
+def test_a_users_own_measurement_that_cannot_be_used_is_refused(
+    folder: Path, source: str, message: str
+) -> None:
+    name = f"own_{abs(hash(source))}"
+    (folder / f"{name}.py").write_text(source)
+    (folder / "small.yaml").write_text(SWEEP + f"  {name}.measure: {{every: 4}}\n")
+    done = run()
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (folder / "results").exists()
 
 
 def test_status_and_mirror_of_what_was_run(folder: Path) -> None:
@@ -160,6 +198,7 @@ def only_id() -> str:
         (["run", "absent.yaml"], "absent.yaml"),
         (["run", "small.yaml", "--only", "nonsense"], "--only: 'nonsense': the sweep has no such trial"),
         (["run", "small.yaml", "--executor", "local", "--address", "x:1"], "--address"),
+        (["run", "small.yaml", "--debug"], "--debug: is for --executor local"),
         (["run", "small.yaml", "--executor", "cloud"], "'cloud' is not one of 'ray', 'local'"),
         (["status", "absent"], "absent"),
         (["mirror", "absent"], "absent"),

@@ -96,4 +96,5 @@ def test_a_large_sweep_has_as_many_names_as_trials_in_any_order():
     ]
     names = named(*specs)
     assert len(set(names)) == len(specs)
+    assert not [name for name, spec in zip(names, specs, strict=True) if spec.trial_id[:6] in name]
     assert named(*reversed(specs)) == names[::-1]

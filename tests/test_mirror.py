@@ -19,9 +19,9 @@ from orchestrator import tracking
 from orchestrator.background import Background
 from orchestrator.heartbeat import Heartbeat, Running
 from orchestrator.mirror import Mirror, mirror
+from orchestrator.mlflow_runs import MIRRORED_TAG
 from orchestrator.run_content import metrics
 from orchestrator.store import ResultStore
-from orchestrator.sweep_runs import MIRRORED_TAG
 from workers.result import TrialStatus
 from workers.spec import spec_columns
 
@@ -513,6 +513,22 @@ def test_a_server_that_never_answers_delays_the_end_by_no_more_than_was_said(sto
     assert ["no answer in time" in line for line in warned] == [True]
     assert telling < 1
     assert closing < 2
+
+
+def test_a_row_that_cannot_be_told_and_a_warning_that_cannot_be_given_reach_nobody(store, sweep, uri):
+    def warn(line):
+        warned.append(line)
+        raise BrokenPipeError
+
+    warned, trial = [], sweep.trials[0]
+    watcher = Mirror(uri, sweep, str(store), warn=warn, **FAST)
+    watcher.started(trial)
+    watcher.row(trial.spec.trial_id, {"f_top": 0.5})  # without a step
+    watcher.row(trial.spec.trial_id, samples.row(1))
+    watcher.finished(trial.spec.trial_id, samples.result())
+    watcher.close()
+    assert len(warned) == 1
+    assert [step for step, _ in history(uri, run_of(uri, trial.spec))["f_top"]] == [1]
 
 
 def test_a_password_is_not_shown(store, sweep):

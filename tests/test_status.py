@@ -71,7 +71,7 @@ def test_a_failure_has_its_last_line_and_the_command_that_runs_it_again(store, s
     )
     assert failure.traceback.startswith("Traceback")
     assert shlex.split(failure.rerun) == [
-        "tiny-subspace", "run", f"{store}/sweep.yaml", "--executor", "local", "--only", trial_id,
+        "tiny-subspace", "run", f"{store}/sweep.yaml", "--executor", "local", "--debug", "--only", trial_id,
         "--results", str(store),
     ]  # fmt: skip
     assert failure.rerun in status(str(store)).text()

@@ -177,6 +177,42 @@ def test_divergence_is_a_result_that_says_when() -> None:
     assert [row["step"] for row in rows] == [0]
 
 
+def test_a_loss_that_is_infinite_only_after_the_last_step_is_a_divergence() -> None:
+    spec = replace(SPEC, learning_rate=1e30, steps=1, measure={"loss": Request(every=1)})
+    rows, result = run(spec)
+    assert (result.status, result.steps_done) == (TrialStatus.DIVERGED, 1)
+    assert [row["step"] for row in rows] == [0]
+
+
+def test_the_batch_gradient_is_what_it_was_before_the_optimiser_worked_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "greedy.py").write_text(
+        "import torch\n\n"
+        "class Greedy(torch.optim.SGD):\n"
+        "    def step(self, closure=None):\n"
+        "        super().step(closure)\n"
+        "        for group in self.param_groups:\n"
+        "            for parameter in group['params']:\n"
+        "                parameter.grad.zero_()\n\n"
+        "def build(parameters, learning_rate):\n"
+        "    return Greedy(parameters, lr=learning_rate)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    greedy, plain = (
+        run(replace(SPEC, optimizer=optimizer))[0][0]["f_top_batch"]
+        for optimizer in (Component("greedy.build"), Component("sgd"))
+    )
+    assert greedy == plain
+
+
+def test_the_overlap_of_a_random_vector_needs_the_whole_top_subspace() -> None:
+    measure = {"top_eigenpairs": Request(at=(0,), options={"count": 4})}
+    ((row,), _) = run(replace(SPEC, measure=measure))
+    assert row["random_overlap"] is None
+    assert len(row["eigenvalues"]) == 4
+
+
 def test_what_is_measured_between_does_not_move_the_step_of_divergence() -> None:
     spec = replace(SPEC, learning_rate=1e30, steps=200)
     often = run(replace(spec, measure={"loss": Request(every=1)}))[1]

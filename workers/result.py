@@ -71,7 +71,12 @@ def measurement_columns(own: Iterable[str] = ()) -> dict[str, Any]:
     """
     columns = {"trial_id": str, "sweep": str} | spec_columns() | get_type_hints(Moment)
     for name in [*find.names("measurements"), *sorted(set(own))]:
-        record = get_type_hints(find.module("measurements", name).Record)
+        try:
+            record = get_type_hints(find.module("measurements", name).Record)
+        except Exception as error:  # whatever a file of the user's own does when it is imported
+            raise SpecError(
+                f"measurements: {name!r} cannot be used: {type(error).__name__}: {error}"
+            ) from error
         taken = sorted(columns.keys() & record.keys())
         if taken:
             raise SpecError(f"measurements: {name!r} has the column {taken[0]!r}, which exists already")

@@ -1,6 +1,7 @@
 """One moment of training, ready to be asked: loss, gradient, Hessian and eigenpairs at θ_t, each computed once."""
 
 import copy
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -54,6 +55,7 @@ class Observer:
 class Snapshot:
     """What a measurement is handed. Everything in it is at θ_t and computed at most once.
 
+    `model` is a copy at θ_t, `loss(model(inputs), targets)` on the measurement set `inputs`, `targets` is L;
     `batch_gradient` and `update` (θ_{t+1} − θ_t) are (p,), or None at the last step, which no step follows.
     """
 
@@ -67,6 +69,8 @@ class Snapshot:
     ) -> None:
         self.step, self.batch_gradient, self.update = step, batch_gradient, update
         self.spec, self.parameters = observer.spec, observer.parameters
+        self.model, self.loss = observer.model, observer.loss
+        self.inputs, self.targets = observer.inputs, observer.targets
         self.classes = observer.data.outputs
         self._observer = observer
         self._pairs: dict[tuple[int, float], Eigenpairs] = {}
@@ -119,12 +123,15 @@ class Snapshot:
     def evaluate(self, split: Literal["train", "test"]) -> tuple[float, float | None]:
         """Mean loss and accuracy (None for regression) on the measurement set or on the whole test set.
 
-        The test set is always seen with population statistics.
+        The test set is always seen with population statistics. Raises Diverged where L is not finite.
         """
         observer = self._observer
         if split == "train":
             observer.set_mode()
-            return _evaluate(observer, observer.inputs, observer.targets, observer.chunk_size)
+            loss, share = _evaluate(observer, observer.inputs, observer.targets, observer.chunk_size)
+            if not math.isfinite(loss):
+                raise Diverged(self.step)
+            return loss, share
         observer.model.eval()
         return _evaluate(observer, observer.data.x_test, observer.data.y_test, None)
 

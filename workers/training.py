@@ -41,6 +41,7 @@ class Training:
             self.parameters, spec.learning_rate, **spec.optimizer.options
         )
         self.step = 0
+        self.gradient: Tensor | None = None
         self._order = torch.empty(0)
         self._unchecked: list[Tensor] = []
 
@@ -49,13 +50,19 @@ class Training:
         """Passes over the training set so far, whole or not."""
         return self.step / self.steps_per_epoch
 
-    def advance(self) -> Tensor:
-        """Make step t and return the loss of its mini-batch at θ_t, a scalar; gradients stay in `.grad`."""
+    def advance(self, keep_gradient: bool = False) -> Tensor:
+        """Make step t and return the loss of its mini-batch at θ_t, a scalar.
+
+        With `keep_gradient` its gradient ∇L_B, (p,), is kept in `gradient`, as it is before the optimiser works on it.
+        """
         indices = self._next_batch()
         self.model.train()
         self.optimizer.zero_grad()
         loss = self.loss(self.model(self.data.x_train[indices]), self.data.y_train[indices])
         loss.backward()
+        if keep_gradient:
+            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+            self.gradient = torch.cat([part.reshape(-1) for part in parts])
         self.optimizer.step()
         self.step += 1
         batch_loss = loss.detach()
@@ -73,11 +80,6 @@ class Training:
         self._unchecked.clear()
         if not all(finite):
             raise Diverged(first + finite.index(False))
-
-    def gradient(self) -> Tensor:
-        """∇L_B of the last step's mini-batch, (p,)."""
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        return torch.cat([part.reshape(-1) for part in parts])
 
     def weights(self) -> Tensor:
         """θ, (p,), a copy."""

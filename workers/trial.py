@@ -2,11 +2,10 @@
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -37,10 +36,10 @@ class Measurement:
 
     name: str
     request: Request
-    module: ModuleType
+    function: Callable[..., Any]
 
     def __call__(self, snapshot: Snapshot) -> Any:
-        return self.module.measure(snapshot, **self.request.options)
+        return self.function(snapshot, **self.request.options)
 
 
 def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]:
@@ -76,7 +75,7 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
     training = Training(spec, data, model, loss)
     observer = Observer(spec, data, model, loss)
     measurements = [
-        Measurement(name, request, find.module("measurements", name))
+        Measurement(name, request, find.function("measurements", name))
         for name, request in in_order(spec.measure)
     ]
     status, steps_done, measuring, products = TrialStatus.COMPLETED, training.last, 0.0, 0
@@ -129,12 +128,12 @@ def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | N
         training.check()
         return Snapshot(observer, step=step), None
     before = training.weights()
-    batch_loss = training.advance()
+    batch_loss, batch_gradient = training.advance(keep_gradient=True), training.gradient
     training.check()
     snapshot = Snapshot(
         observer,
         step=step,
-        batch_gradient=training.gradient(),
+        batch_gradient=batch_gradient,
         update=training.weights() - before,
     )
     return snapshot, float(batch_loss)

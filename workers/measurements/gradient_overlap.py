@@ -21,7 +21,9 @@ class Record:
 
     f_top: float | None  # x = ∇L on the measurement set
     f_top_batch: float | None  # x = gradient of the step's mini-batch
-    f_top_update: float | None  # x = θ_{t+1} − θ_t, which differs from it under momentum and Adam
+    f_top_update: (
+        float | None
+    )  # x = θ_{t+1} − θ_t, which differs from it under momentum and Adam; as rounded as θ is
     gradient_overlaps: list[float] | None  # (vᵢᵀ∇L)²/‖∇L‖² for each of the K pairs
 
 

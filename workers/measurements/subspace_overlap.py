@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Len
 
-from workers.curvature.overlap import subspace_overlap, subspace_overlaps
+from workers.curvature.overlap import next_subspace_overlap, subspace_overlaps
 
 if TYPE_CHECKING:
     from workers.snapshot import Snapshot
@@ -46,9 +46,7 @@ def measure(snapshot: Snapshot, *, since: Annotated[list[Annotated[int, Ge(0)]],
             Overlap(
                 since=start,
                 top=by_dimension[k - 1] if count >= k else None,
-                next=subspace_overlap(first[:, k : 2 * k], vectors[:, k : 2 * k], k)
-                if count >= 2 * k
-                else None,
+                next=next_subspace_overlap(first, vectors, k) if count >= 2 * k else None,
                 by_dimension=by_dimension,
             )
         )

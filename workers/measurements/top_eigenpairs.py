@@ -21,7 +21,7 @@ class Record:
     stability: float | None  # ηλ₁/2; full-batch gradient descent is unstable above 1 (arXiv:2103.00065)
     random_overlap: (
         float | None
-    )  # Σλᵢ/√(kΣλᵢ²), i ≤ k: overlap of a random vector of the top subspace with its image
+    )  # Σλᵢ/√(kΣλᵢ²), i ≤ k: of a random top vector with its image; null where K < k
     eigenvalues: list[float] | None  # K of them, descending
     residuals: list[float] | None  # ‖Hvᵢ − λᵢvᵢ‖/|λ₁|, recomputed
     converged: bool | None  # whether every residual is below the tolerance
@@ -34,11 +34,11 @@ def measure(
     tol: Annotated[float, Gt(0), Lt(1)] = 1e-3,
 ) -> Record:
     pairs = snapshot.top_eigenpairs(count, tol)
-    values = pairs.values.tolist()
+    values, k = pairs.values.tolist(), snapshot.classes
     return Record(
         sharpness=values[0],
         stability=snapshot.spec.learning_rate * values[0] / 2,
-        random_overlap=random_overlap(pairs.values[: snapshot.classes]),
+        random_overlap=random_overlap(pairs.values[:k]) if len(values) >= k else None,
         eigenvalues=values,
         residuals=pairs.residuals.tolist(),
         converged=bool(pairs.converged.all()),
