@@ -26,7 +26,7 @@ _BASIS_VECTORS = 160
 # that a missed eigenvalue is suspected within 3 residuals above the chain's largest Ritz value: a vector with a share a
 # of an eigenvector at distance d has a residual of at least d √(a(1 − a)), so that clearing the threshold by 3 residuals
 # leaves a below 0.13. A doubt that remains after 20 products, or a quarter more than the search took, is dropped. Of
-# spectra with one isolated eigenvalue doubled just above a dense bulk this still misses one copy in ten; with a tenth
+# spectra with one isolated eigenvalue doubled just above a dense bulk this still misses one copy in seven; with a tenth
 # instead of a quarter, and 5 instead of 20, every third.
 _CHECK_STEPS = 4
 _CHECK_RESIDUALS = 3.0
