@@ -111,17 +111,17 @@ def test_a_divergence_is_a_result(folder: Path) -> None:
 
 
 def test_a_users_own_model_that_fails_fails_alone_with_its_traceback(folder: Path) -> None:
-    (folder / "own_models.py").write_text(
+    (folder / "failing_models.py").write_text(
         "from torch import nn\n\n"
         "def good(input_shape, num_classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n\n"
         "def broken(input_shape, num_classes):\n"
         "    raise RuntimeError('no such layer')\n"
     )
-    own = SWEEP.replace("{name: mlp, widths: [8]}", "own_models.good").replace("[0.1, 0.01]", "[0.1]")
+    own = SWEEP.replace("{name: mlp, widths: [8]}", "failing_models.good").replace("[0.1, 0.01]", "[0.1]")
     own = own.replace(
-        "trial: {architecture: own_models.good, ",
-        "cases: [{architecture: own_models.good}, {architecture: own_models.broken}]\ntrial: {",
+        "trial: {architecture: failing_models.good, ",
+        "cases: [{architecture: failing_models.good}, {architecture: failing_models.broken}]\ntrial: {",
     )
     (folder / "small.yaml").write_text(own)
     done = run()
@@ -130,7 +130,7 @@ def test_a_users_own_model_that_fails_fails_alone_with_its_traceback(folder: Pat
     status = json.loads(call("status", "results/small", "--json").stdout)
     (failure,) = status["failures"]
     assert "no such layer" in failure["reason"]
-    assert "own_models.py" in failure["traceback"]
+    assert "failing_models.py" in failure["traceback"]
     assert (
         failure["rerun"]
         == f"tiny-subspace run {Path('small.yaml')} --executor local --debug --only {failure['trial_id']}"
