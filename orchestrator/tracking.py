@@ -173,7 +173,7 @@ def ui_store(path: str | Path) -> str:
     """
     folder = Path(path).expanduser().absolute()
     for file in (folder / DATABASE, folder.parent / DATABASE):
-        if file.is_file():
+        if folder.exists() and file.is_file():  # a mistyped path has no neighbours
             return f"sqlite:///{file}"
     if named := os.environ.get(VARIABLE):
         return named

@@ -637,12 +637,20 @@ def test_the_tracking_store_is_the_one_given_else_the_variable_else_beside_the_r
     assert tracking.tracking_uri("results/x", "http://other") == "http://other"
 
 
+def test_the_page_of_a_folder_that_is_not_there_is_not_its_neighbours(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(tracking.TrackingError, match="no tracking store"):
+        tracking.ui_store(tmp_path / "absent")
+
+
 def test_the_page_of_a_folder_without_a_store_is_a_line(tmp_path):
     with pytest.raises(tracking.TrackingError, match=r"no tracking store \(mlflow\.db\) in or beside it"):
         tracking.serve_ui(tmp_path / "results")
 
 
 def test_the_page_serves_loopback_only_on_the_next_free_port(tmp_path, monkeypatch):
+    (tmp_path / "sample").mkdir()
     (tmp_path / "mlflow.db").touch()
     started, said = [], []
     monkeypatch.setattr("orchestrator.tracking.os.execve", lambda *arguments: started.append(arguments))
