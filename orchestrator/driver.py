@@ -36,7 +36,10 @@ LONGEST_PAUSE = 60.0
 
 
 class Watcher(Protocol):
-    """Who is told what happens to trials, as the mirror is. No method raises, and none waits."""
+    """Who is told what happens to a sweep, as the mirror is. No method raises, and none waits."""
+
+    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
+        """Of the sweep's trials, these are left to run; the store is ready."""
 
     def started(self, trial: Trial) -> None:
         """An attempt begins; those before it, and their rows, no longer count."""
@@ -49,9 +52,6 @@ class Watcher(Protocol):
 
 class Display(Watcher, Protocol):
     """A watcher for people."""
-
-    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
-        """Of the sweep's trials, these are left to run."""
 
     def note(self, text: str, trial_id: str | None = None) -> None:
         """One line, about a trial or about the run."""
@@ -96,8 +96,9 @@ def run_sweep(
     for resources in dict.fromkeys(trial.resources for trial in left):
         executor.admit(resources)
     store.begin(sweep)
-    if progress:
-        progress.begin(sweep, left)
+    for watcher in (mirror, progress):
+        if watcher:
+            watcher.begin(sweep, left)
     run = Run(sweep, left, store, executor, mirror, progress, first_pause)
     interrupted, error = False, None
     try:

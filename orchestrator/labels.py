@@ -14,12 +14,11 @@ _SHOWN = spec_columns().keys() - {"measure", "seed", *_ALWAYS}
 _SUFFIX = "_options"
 
 
-def labels(rows: Sequence[Mapping[str, Any]], vary: Iterable[str] = ()) -> list[str]:
+def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each row of `trials`, or of `TrialSpec.columns`; only parameters are looked at.
 
     Architecture and data set first, then the parameters and options that differ between the rows, and the
-    seed last. `vary` names columns to show even where they do not differ, as those of a search of which only
-    some trials exist yet. Rows that would have the same name, because only what is measured differs, get the
+    seed last. Rows that would have the same name, because only what is measured differs, get the
     beginning of their `trial_id` or a number.
 
     >>> trial = {"architecture": "mlp", "dataset": "mnist", "batch_size": 64, "seed": 0}
@@ -31,7 +30,7 @@ def labels(rows: Sequence[Mapping[str, Any]], vary: Iterable[str] = ()) -> list[
     """
     settings = [_settings(row) for row in rows]
     keys = list(dict.fromkeys(key for row in settings for key in row))
-    shown = [key for key in keys if key in set(vary) or len({_exact(row.get(key)) for row in settings}) > 1]
+    shown = [key for key in keys if len({_exact(row.get(key)) for row in settings}) > 1]
     names = {key: _short_name(key, shown) for key in shown}
     texts = {key: _texts([row.get(key) for row in settings]) for key in shown}
     found = []

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from orchestrator import results, run_content, tracking
 from orchestrator.background import Background
 from orchestrator.mlflow_mirror import refused
 from orchestrator.mlflow_runs import SweepRuns
 from orchestrator.status import planned_trials
-from orchestrator.store import NamedSweep, ResultStore
+from orchestrator.store import ResultStore
+from orchestrator.sweep import Sweep, Trial
 from workers.result import Row, TrialResult, TrialStatus
 from workers.spec import TrialSpec
 
@@ -48,23 +49,6 @@ class _Ended(NamedTuple):
 _Event = _Opened | _Started | _Measured | _Finished | _Ended
 
 
-class HasSpec(Protocol):
-    """A sweep's trial, of which the mirror needs no more than its spec."""
-
-    @property
-    def spec(self) -> TrialSpec: ...
-
-
-class DescribedSweep(NamedSweep, Protocol):
-    """What the mirror needs to know of a sweep."""
-
-    @property
-    def description(self) -> str: ...
-
-    @property
-    def trials(self) -> Sequence[HasSpec]: ...
-
-
 class Mirror:
     """Tells MLflow about a sweep while it runs, from a thread of its own.
 
@@ -72,30 +56,30 @@ class Mirror:
     server that is down, slow or refusing gives one warning, with the command that makes up for it later;
     meanwhile the mirror keeps what it can within bounds and tries again now and then.
 
-    `path` is the results folder, which `ResultStore.begin` has made ready. `vary` names columns that trials
-    still unknown will differ in, for the names of runs. `warn` is called at most once, from any thread.
+    `path` is the results folder, which `ResultStore.begin` has made ready. `warn` is called at most once, from any thread.
     """
 
     def __init__(
         self,
         tracking_uri: str,
-        sweep: DescribedSweep,
         path: str | Path,
         *,
-        vary: Iterable[str] = (),
         warn: Callable[[str], object] = lambda line: sys.stderr.write(f"{line}\n"),
         capacity: int = 5_000,
         pause: float = 1.0,
     ) -> None:
-        self._uri, self._sweep, self._path, self._warn = tracking_uri, sweep, str(path), warn
-        self._vary, self._warned = tuple(vary), False
+        self._uri, self._path, self._warn, self._warned = tracking_uri, str(path), warn, False
         self._runs: SweepRuns | None = None
         self._background: Background[_Event] = Background(
             self._deliver, self._trouble, capacity=capacity, pause=pause
         )
+
+    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:  # noqa: ARG002
+        """The sweep runs, from here on; nothing is made or asked before."""
+        self._sweep = sweep
         self._background.put(_Opened())
 
-    def started(self, trial: HasSpec) -> None:
+    def started(self, trial: Trial) -> None:
         """A trial, or another attempt at it, is under way."""
         self._put(lambda: _Started(_columns(trial.spec), _now()))
 
@@ -136,7 +120,7 @@ class Mirror:
     def _make_runs(self) -> SweepRuns:
         note = run_content.sweep_note(self._sweep.description, self._path)
         columns = [_columns(trial.spec) for trial in self._sweep.trials]
-        return SweepRuns(self._uri, self._sweep.name, self._sweep.text, note, columns, self._vary)
+        return SweepRuns(self._uri, self._sweep.name, self._sweep.text, note, columns)
 
     def _tell(self, runs: SweepRuns, events: Iterable[_Event]) -> None:
         points: dict[str, dict[int, tuple[Mapping[str, float], int]]] = {}

@@ -34,7 +34,7 @@ class TrialRun:
 
 
 class SweepRuns:
-    """The runs of a sweep. `columns` are the trials known to it, `vary` is as in `labels`: both for names."""
+    """The runs of a sweep. `columns` are the trials known to it, for names."""
 
     def __init__(
         self,
@@ -43,11 +43,10 @@ class SweepRuns:
         text: str,
         note: str,
         columns: Sequence[Mapping[str, Any]] = (),
-        vary: Iterable[str] = (),
     ) -> None:
         self._uri, self._sweep, self._text, self._note = uri, name, text, note
-        self._columns, self._vary = list(columns), tuple(vary)
-        found = labels(self._columns, self._vary)
+        self._columns = list(columns)
+        found = labels(self._columns)
         self._names = {str(c["trial_id"]): label for c, label in zip(columns, found, strict=True)}
         self._active: dict[str, dict[str, Any]] = {}  # columns of the trials that are under way here
         self._same_names: dict[frozenset[str], frozenset[str]] = {}
@@ -220,7 +219,7 @@ class SweepRuns:
     def _name(self, columns: Mapping[str, Any]) -> str:
         trial_id = str(columns["trial_id"])
         if trial_id not in self._names:
-            self._names[trial_id] = labels([*self._columns, columns], self._vary)[-1]
+            self._names[trial_id] = labels([*self._columns, columns])[-1]
         return self._names[trial_id]
 
     @property

@@ -36,7 +36,7 @@ def run(
     from orchestrator.driver import remaining, run_sweep
     from orchestrator.events import make_importable
     from orchestrator.executors import PlacementError
-    from orchestrator.mirror import Mirror
+    from orchestrator.mirror import Mirror, repair_command
     from orchestrator.progress import Progress
     from orchestrator.store import ResultStore, StoreError
     from orchestrator.tracking import tracking_uri
@@ -56,10 +56,7 @@ def run(
             left = remaining(sweep, store.finished(), only or None)
             engine = make_executor(sweep, executor if left else "local", address, data, debug)
             stack.callback(engine.close)
-            for resources in dict.fromkeys(trial.resources for trial in left):
-                engine.admit(resources)
-            store.begin(sweep)  # before the mirror, which writes beside it
-            mirror = Mirror(uri, sweep, results, warn=progress.note) if uri else None
+            mirror = Mirror(uri, results, warn=progress.note) if uri else None
             with progress:
                 outcome = run_sweep(
                     sweep,
@@ -78,6 +75,10 @@ def run(
             if outcome is None:
                 click.echo(f"interrupted; finished trials are kept. To resume: {command}", err=True)
                 return 130
+            if uri:
+                click.echo(
+                    f"interrupted while MLflow was told. Afterwards: {repair_command(results, uri)}", err=True
+                )
     progress.summary()
     say_where(outcome, results, uri)
     return outcome.exit_code

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -14,22 +13,13 @@ from pyarrow import fs
 from orchestrator.files import Folder
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.schema import ColumnError, schema, table
+from orchestrator.sweep import Sweep
 from workers.result import Row, TrialResult, TrialStatus, measurement_columns, trial_columns
 from workers.spec import TrialSpec
 
 
 class StoreError(RuntimeError):
     """A results folder that cannot be used as asked; one line that begins with the folder."""
-
-
-class NamedSweep(Protocol):
-    """What the store needs to know of a sweep."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def text(self) -> str: ...
 
 
 class ResultStore:
@@ -65,14 +55,14 @@ class ResultStore:
 
     # --- the sweep ---
 
-    def begin(self, sweep: NamedSweep) -> None:
+    def begin(self, sweep: Sweep) -> None:
         """Make the folder ready for a sweep: a new one, or the same again, perhaps with more trials.
 
         Raises StoreError for a folder of another sweep, one that is in use for something else, or one that
         cannot be written.
         """
+        self.check(sweep)
         try:
-            self.check(sweep)
             self.folder.make()
             self.folder.remove_temporary()
             self.folder.write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
@@ -113,10 +103,13 @@ class ResultStore:
             raise StoreError(f"{self}: its {self.SWEEP} cannot be read: not YAML") from error
         return content if isinstance(content, Mapping) else {}
 
-    def check(self, sweep: NamedSweep) -> None:
+    def check(self, sweep: Sweep) -> None:
         """Raise StoreError or SpecError where `begin` would refuse the folder or a measurement; writes nothing."""
-        _ = self._schemas
-        names = self.folder.names() if self.folder.kind() is not fs.FileType.File else None
+        try:
+            _ = self._schemas
+            names = self.folder.names() if self.folder.kind() is not fs.FileType.File else None
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be read: {error}") from error
         if names is None:
             raise StoreError(f"{self}: is a file; results need a folder")
         if self.SWEEP in names:

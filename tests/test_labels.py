@@ -78,10 +78,6 @@ def test_trials_that_differ_in_what_is_measured_alone_get_the_start_of_their_id(
     assert labels([spec.columns() for spec in specs]) == ["mlp mnist5k seed=0 #1", "mlp mnist5k seed=0 #2"]
 
 
-def test_columns_of_a_search_are_shown_before_they_differ():
-    assert labels([samples.spec().columns()], vary=["learning_rate"]) == ["mlp mnist5k lr=0.1 seed=0"]
-
-
 def test_a_row_of_trials_has_the_same_name_as_its_spec_whatever_its_outcome():
     rows = [samples.spec(seed=seed).columns() for seed in (0, 1)]
     outcomes = [{"seconds": 1.0, "status": "failed", "started_at": samples.START}, {"seconds": 2.0}]

@@ -36,7 +36,8 @@ name, folder = sys.argv[1:]
 sweep = samples.sweep(2, name=name)
 store = ResultStore(f"{folder}/{name}")
 store.begin(sweep)
-watcher = Mirror(f"sqlite:///{folder}/mlflow.db", sweep, str(store))
+watcher = Mirror(f"sqlite:///{folder}/mlflow.db", str(store))
+watcher.begin(sweep, sweep.trials)
 for trial in sweep.trials:
     watcher.started(trial)
     watcher.row(trial.spec.trial_id, samples.row(0))
@@ -105,11 +106,17 @@ class Warnings(list):
     __call__ = list.append
 
 
+def begun(uri, sweep, path, **options):
+    watcher = Mirror(uri, path, **options)
+    watcher.begin(sweep, sweep.trials)
+    return watcher
+
+
 def run(store, sweep, uri, statuses=None, rows=None, close="FINISHED", warn=None):
     """Tell a mirror of all trials as a driver does, and commit them."""
     statuses = statuses or [TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.FAILED]
     warn = Warnings() if warn is None else warn
-    watcher = Mirror(uri, sweep, str(store), warn=warn, **FAST)
+    watcher = begun(uri, sweep, str(store), warn=warn, **FAST)
     for trial, status in zip(sweep.trials, statuses, strict=True):
         result, told = samples.result(status), samples.rows() if rows is None else rows
         watcher.started(trial)
@@ -269,9 +276,20 @@ def test_a_resumed_sweep_whose_trials_tell_their_rows_again_has_no_point_twice(s
     assert content(uri) == content(other_uri)
 
 
+def test_nothing_is_made_or_asked_before_the_sweep_begins(store, sweep, uri, monkeypatch):
+    made = []
+    monkeypatch.setattr("orchestrator.mirror.SweepRuns", lambda *arguments: made.append(arguments))
+    watcher = Mirror(uri, str(store), warn=Warnings(), **FAST)
+    time.sleep(0.2)  # the thread would have begun
+    assert not made
+    watcher.begin(sweep, sweep.trials)
+    watcher.close(timeout=1)
+    assert made
+
+
 def test_a_retry_that_tells_the_rows_of_its_checkpoint_again_has_no_point_twice(store, sweep, uri):
     trial = sweep.trials[0]
-    watcher = Mirror(uri, sweep, str(store), **FAST)
+    watcher = begun(uri, sweep, str(store), **FAST)
     for steps in ((0, 1), (0, 1, 10)):
         watcher.started(trial)
         for row in samples.rows(*steps):
@@ -283,7 +301,7 @@ def test_a_retry_that_tells_the_rows_of_its_checkpoint_again_has_no_point_twice(
 
 def test_what_a_killed_driver_left_running_is_settled_by_the_next(store, sweep, uri):
     finished, cut, _ = (trial.spec for trial in sweep.trials)
-    watcher = Mirror(uri, sweep, str(store), **FAST)
+    watcher = begun(uri, sweep, str(store), **FAST)
     for trial in sweep.trials[:2]:
         watcher.started(trial)
         watcher.row(trial.spec.trial_id, samples.row(0))
@@ -291,10 +309,10 @@ def test_what_a_killed_driver_left_running_is_settled_by_the_next(store, sweep, 
     store.commit(finished, "sample", samples.result(), samples.rows())  # the last thing it did
     before = [run_of(uri, spec).info.run_id for spec in (finished, cut)]
     assert {run.info.status for run in all_runs(uri)} == {"RUNNING"}
-    Mirror(uri, sweep, str(store), **FAST).close("KILLED")
+    begun(uri, sweep, str(store), **FAST).close("KILLED")
     assert (run_of(uri, finished).info.status, run_of(uri, cut).info.status) == ("FINISHED", "KILLED")
     assert run_of(uri, cut).data.tags["status"] == "pending"
-    again = Mirror(uri, sweep, str(store), **FAST)
+    again = begun(uri, sweep, str(store), **FAST)
     again.started(sweep.trials[1])
     again.close("RUNNING")
     assert (run_of(uri, cut).info.status, run_of(uri, cut).data.tags["status"]) == ("RUNNING", "running")
@@ -313,7 +331,7 @@ def test_a_failed_trial_that_succeeds_loses_its_error(store, sweep, uri, other_u
 
 
 def test_a_repair_adds_only_what_is_missing(store, sweep, uri, other_uri):
-    watcher = Mirror(uri, sweep, str(store), **FAST)
+    watcher = begun(uri, sweep, str(store), **FAST)
     for trial in sweep.trials:
         watcher.started(trial)
         watcher.row(trial.spec.trial_id, samples.row(10))
@@ -383,14 +401,14 @@ def test_a_trial_that_is_there_twice_keeps_its_first_run(store, sweep, uri, othe
 def test_an_extended_sweep_renames_its_runs_so_that_names_still_tell_them_apart(store, sweep, uri):
     run(store, sweep, uri)
     more = tuple(samples.SampleTrial(dataclasses.replace(t.spec, batch_size=8)) for t in sweep.trials)
-    Mirror(uri, dataclasses.replace(sweep, trials=sweep.trials + more), str(store), **FAST).close()
+    begun(uri, dataclasses.replace(sweep, trials=sweep.trials + more), str(store), **FAST).close()
     assert run_of(uri, sweep.trials[0].spec).info.run_name == "mlp mnist5k bs=64 seed=0"
 
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_repair_leaves_the_runs_of_a_live_driver_open(store, sweep, uri, alive):
     trial = sweep.trials[0]
-    watcher = Mirror(uri, sweep, str(store), **FAST)
+    watcher = begun(uri, sweep, str(store), **FAST)
     watcher.started(trial)
     watcher.close("RUNNING")
     store.write_heartbeat(Heartbeat(running={trial.spec.trial_id: Running()} if alive else {}))
@@ -413,7 +431,7 @@ def test_no_results_and_no_server_are_lines(tmp_path, store, uri):
 def test_artifacts_that_cannot_be_stored_do_not_hold_up_the_rest(store, sweep, uri):
     (Path(store.folder.path).parent / "mlartifacts").write_text("a file where the folder should be")
     warned = Warnings()
-    watcher = Mirror(uri, sweep, str(store), warn=warned, **FAST)
+    watcher = begun(uri, sweep, str(store), warn=warned, **FAST)
     trial = sweep.trials[0]
     watcher.started(trial)
     watcher.row(trial.spec.trial_id, samples.row(0))
@@ -463,7 +481,7 @@ def told(uri, store, sweep, timeout=10.0):
     """The warnings and the seconds that telling, and closing, took."""
     warned = Warnings()
     started = time.monotonic()
-    watcher = Mirror(uri, sweep, str(store), warn=warned, **FAST)
+    watcher = begun(uri, sweep, str(store), warn=warned, **FAST)
     for trial in sweep.trials:
         watcher.started(trial)
         for step in range(100):
@@ -521,7 +539,7 @@ def test_a_row_that_cannot_be_told_and_a_warning_that_cannot_be_given_reach_nobo
         raise BrokenPipeError
 
     warned, trial = [], sweep.trials[0]
-    watcher = Mirror(uri, sweep, str(store), warn=warn, **FAST)
+    watcher = begun(uri, sweep, str(store), warn=warn, **FAST)
     watcher.started(trial)
     watcher.row(trial.spec.trial_id, {"f_top": 0.5})  # without a step
     watcher.row(trial.spec.trial_id, samples.row(1))

@@ -194,6 +194,15 @@ def test_what_a_killed_driver_left_half_written_is_not_read_and_is_removed(store
     ]
 
 
+def test_a_folder_that_cannot_be_read_is_a_line_before_anything_runs(store, monkeypatch):
+    def locked(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Folder, "names", locked)
+    with pytest.raises(StoreError, match=r"cannot be read: .*Permission denied"):
+        ResultStore(store.folder.path).check(samples.sweep())
+
+
 def test_a_full_disk_is_a_line(store, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -2,9 +2,10 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,18 +29,6 @@ class TrialContext:
     data: Path  # where data sets lie
     folder: Path | None = None  # the sweep file's: the user's own modules and arrays lie there
     device: str = "cpu"  # or cuda
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One entry of the trial's `measure`, bound to its function."""
-
-    name: str
-    request: Request
-    function: Callable[..., Any]
-
-    def __call__(self, snapshot: Snapshot) -> Any:
-        return self.function(snapshot, **self.request.options)
 
 
 def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]:
@@ -75,13 +64,13 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
     training = Training(spec, data, model, loss)
     observer = Observer(spec, data, model, loss)
     measurements = [
-        Measurement(name, request, find.function("measurements", name))
+        (request, partial(find.function("measurements", name), **request.options))
         for name, request in in_order(spec.measure)
     ]
     status, steps_done, measuring, products = TrialStatus.COMPLETED, training.last, 0.0, 0
     try:
         for step in range(training.last + 1):
-            due = [m for m in measurements if m.request.due(step, training.last)]
+            due = [measure for request, measure in measurements if request.due(step, training.last)]
             if not due:
                 if step < training.last:
                     training.advance()
@@ -90,7 +79,7 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
             snapshot, batch_loss = observe(training, observer)
             begun = time.perf_counter()
             with torch.random.fork_rng(devices=[context.device] if context.device != "cpu" else []):
-                records = [measurement(snapshot) for measurement in due]
+                records = [measure(snapshot) for measure in due]
             moment = Moment(
                 step=step,
                 epoch=epoch,
