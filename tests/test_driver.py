@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +226,21 @@ def test_an_exception_of_ctrl_c_inside_a_trial_ends_the_run(
     assert told.notes[-1].endswith("To resume: tiny-subspace run sweeps/test.yaml")
 
 
-def test_the_first_ctrl_c_cancels_what_runs(shelf: Shelf, executor: LocalExecutor) -> None:
+@pytest.fixture
+def own_handler() -> Iterator[object]:
+    """A handler of SIGINT of the test's own: the one that a test run inherits may ignore the signal."""
+
+    def handler(*_: object) -> None:
+        raise AssertionError("nobody else handles it")
+
+    before = signal.signal(signal.SIGINT, handler)
+    yield handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_ctrl_c_cancels_what_runs(
+    shelf: Shelf, executor: LocalExecutor, own_handler: object
+) -> None:
     class Impatient(Told):
         def row(self, trial_id: str, row: Row) -> None:
             if trial_id == endless.trial_id and row["step"] == endless.steps:
@@ -240,7 +254,7 @@ def test_the_first_ctrl_c_cancels_what_runs(shelf: Shelf, executor: LocalExecuto
     assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
     assert "stopping 1 running trials" in told.notes[0]
     assert told.notes[-1].endswith("To resume: tiny-subspace run x.yaml --results y")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is own_handler
 
 
 class Deaf:
