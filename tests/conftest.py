@@ -9,6 +9,8 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: two threads on a busy machine are far slower
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+collect_ignore = ["benchmarks"]  # commands, not modules with doctests; test_benchmarks.py runs them
+
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:

@@ -41,6 +41,7 @@ def spec(**changes: Any) -> TrialSpec:
 def row(step: int, pairs: int = 3, **changes: Any) -> Row:
     """A row with something in every column that this package's measurements fill."""
     eigenvalues = [10.0 / (index + 1) + 0.01 * step for index in range(pairs)]
+    layer = {"layer": "0", "parameters": 50, "eigenvalues": [2.0], "residuals": [1e-4]}
     overlap = {"since": 2, "top": 0.75, "next": None, "by_dimension": [0.5, 0.75]}
     values: Row = {
         "step": step,
@@ -66,6 +67,26 @@ def row(step: int, pairs: int = 3, **changes: Any) -> Row:
         "subspace_overlap": [overlap],
         "density_nodes": [[0.0, 1.0], [0.5]],
         "density_weights": [[0.5, 0.5], [1.0]],
+        "trace": 12.0,
+        "trace_error": 0.5,
+        "frobenius_norm": 11.0,
+        "frobenius_norm_error": 0.25,
+        "smallest_eigenvalue": -0.5,
+        "smallest_eigenvalue_residual": 1e-4,
+        "gauss_newton_eigenvalues": [9.0, 4.0],
+        "gauss_newton_residuals": [1e-4, 1e-4],
+        "gauss_newton_converged": True,
+        "gauss_newton_overlap": 0.75,
+        "hessian_residual_largest": 0.5,
+        "hessian_residual_smallest": -0.75,
+        "hessian_residual_largest_residual": 1e-4,
+        "hessian_residual_smallest_residual": 1e-4,
+        "layer_hessians": [layer],
+        "gradient_covariance_eigenvalues": [3.0, 1.0],
+        "gradient_covariance_residuals": [1e-4, 1e-4],
+        "gradient_covariance_converged": True,
+        "gradient_covariance_trace": 5.0,
+        "gradient_covariance_overlap": 0.5,
     }
     return values | changes
 

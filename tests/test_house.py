@@ -68,7 +68,12 @@ def test_tables_have_the_promised_columns() -> None:
     measurements = """trial_id sweep step epoch train_loss train_accuracy test_loss test_accuracy batch_loss
         gradient_norm hessian_gradient_overlap f_top f_top_batch f_top_update random_overlap sharpness stability
         eigenvalues residuals gradient_overlaps converged hessian_products subspace_overlap density_nodes
-        density_weights"""
+        density_weights trace trace_error frobenius_norm frobenius_norm_error smallest_eigenvalue
+        smallest_eigenvalue_residual gauss_newton_eigenvalues gauss_newton_residuals gauss_newton_converged
+        gauss_newton_overlap hessian_residual_largest hessian_residual_smallest hessian_residual_largest_residual
+        hessian_residual_smallest_residual layer_hessians gradient_covariance_eigenvalues
+        gradient_covariance_residuals gradient_covariance_converged gradient_covariance_trace
+        gradient_covariance_overlap"""
     parameters = """architecture architecture_options dataset dataset_options optimizer optimizer_options
         learning_rate batch_size steps epochs seed loss precision initialization measurement_samples batch_norm
         measure"""

@@ -145,6 +145,16 @@ def test_nothing_is_written(file: Path) -> None:
         ({"top_eigenpairs": Request(at=(0,)), "gradient_overlap": Request()}, 80),
         ({"top_eigenpairs": Request(at=(0,)), "gradient_overlap": Request(at=(0, 7))}, 2 * 80),
         ({"gradient_overlap": Request(at=(5,))}, 80),
+        ({"spectral_density": Request(at=(0,), options={"probes": 2, "lanczos_steps": 30})}, 60),
+        ({"smallest_eigenvalue": Request(at=(0, 1))}, 2 * 80),
+        ({"hessian_residual": Request(at=(0,))}, 90),
+        ({"layer_hessians": Request(at=(0,), options={"count": 2})}, 3 * 18),
+        # what is compared with the top of H needs eigenpairs at its steps
+        ({"gauss_newton": Request(at=(0,), options={"count": 5})}, 20 + 80),
+        (
+            {"top_eigenpairs": Request(at=(0, 9), options={"count": 10}), "gradient_covariance": Request()},
+            2 * (40 + 80),
+        ),
         ({"my.own": Request(every=1)}, 0),
     ],
 )

@@ -1,5 +1,8 @@
 """A trial: reproducible to the bit, untouched by what is measured on it, and right about when it diverges."""
 
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import torch
 from workers import trial
 from workers.result import TrialResult, TrialStatus, measurement_columns
 from workers.spec import Component, Request, SpecError, TrialSpec
-from workers.training import Training
+from workers.training import Training, check_last_batch
 from workers.trial import TrialContext, in_order, run_trial
 
 EVERYTHING = {
@@ -20,6 +23,11 @@ EVERYTHING = {
     "gradient_overlap": Request(),
     "subspace_overlap": Request(options={"since": [0, 4]}),
     "spectral_density": Request(at=(6,), options={"probes": 2, "lanczos_steps": 5}),
+    "smallest_eigenvalue": Request(at=(6,)),
+    "gauss_newton": Request(at=(6,), options={"count": 5}),
+    "hessian_residual": Request(at=(6,)),
+    "layer_hessians": Request(at=(6,)),
+    "gradient_covariance": Request(at=(6,), options={"count": 5}),
 }
 SPEC = TrialSpec(
     architecture=Component("mlp", {"widths": [8]}),
@@ -112,6 +120,15 @@ def test_update_of_plain_sgd_points_along_the_batch_gradient(
 def test_the_same_spec_gives_the_same_numbers(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
     torch.manual_seed(123)  # whatever the state the process happens to be in
     assert run(SPEC)[0] == finished[0]
+
+
+def test_what_a_trial_tells_is_read_without_torch(
+    finished: tuple[list[dict[str, Any]], TrialResult],
+) -> None:
+    """A driver would take a second to import it, for a version that only looks like text."""
+    code = "import pickle, sys; pickle.load(sys.stdin.buffer); sys.exit('torch' in sys.modules)"
+    told = pickle.dumps(finished)
+    assert subprocess.run([sys.executable, "-c", code], input=told, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -224,6 +241,52 @@ def test_more_eigenpairs_than_parameters_is_refused() -> None:
     measure = {"top_eigenpairs": Request(at=(0,), options={"count": 1000})}
     with pytest.raises(SpecError, match=r"top_eigenpairs.count: 1000: the model has only 565 parameters"):
         run(replace(SPEC, measure=measure))
+
+
+REGULARISED = replace(
+    SPEC,
+    architecture=Component("convnet", {"batch_norm": True}),
+    dataset=Component("mnist5k", {"samples": 9}),
+    batch_size=4,
+    steps=1,
+    batch_norm="train",
+    measure={"loss": Request(at=(0,)), "hessian_gradient_overlap": Request(at=(0,))},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"epochs": 1, "steps": None, "batch_norm": "eval"}, "dataset.samples"),
+        ({"measurement_samples": 5}, "measurement_samples"),
+        ({"measurement_samples": 5, "batch_size": 1, "steps": 0}, "measurement_samples"),
+    ],
+)
+def test_batch_norm_of_one_sample_is_refused_before_the_first_step(changes: dict[str, Any], key: str) -> None:
+    spec = replace(REGULARISED, **changes)
+    message = rf"^batch_size: {spec.batch_size}: the last batch of \d samples has 1, .* another batch_size or {key}$"
+    with pytest.raises(SpecError, match=message):
+        run(spec)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"measurement_samples": 6},
+        {"measurement_samples": 5, "batch_norm": "eval"},  # a single batch of 4, the last never comes
+    ],
+)
+def test_batch_norm_of_more_is_not_refused(changes: dict[str, Any]) -> None:
+    rows, result = run(replace(REGULARISED, **changes))
+    assert result.status == TrialStatus.COMPLETED
+    assert rows[0]["hessian_gradient_overlap"] is not None
+
+
+def test_batch_norm_of_one_image_has_its_pixels() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten())
+    check_last_batch(model, torch.ones(5, 1, 4, 4), 4, "dataset.samples")
+    with pytest.raises(SpecError, match="batch_size: 4: the last batch of 5 samples has 1"):
+        check_last_batch(model, torch.ones(5, 1, 3, 3), 4, "dataset.samples")
 
 
 def test_measurement_samples_are_drawn_once_and_the_same_for_every_seed() -> None:

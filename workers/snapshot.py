@@ -2,20 +2,30 @@
 
 import copy
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from workers import seeding
 from workers.curvature import Eigenpairs, HessianOperator, top_eigenpairs
+from workers.curvature.chunked import ChunkedOperator
 from workers.data import Data
 from workers.losses import Loss, accuracy
 from workers.spec import SpecError, TrialSpec
-from workers.training import Diverged
+from workers.training import Diverged, check_last_batch
 
 EVALUATION_CHUNK = 1024
+"""Samples evaluated at once on a GPU."""
+
+EVALUATION_BYTES = 2**20
+"""Of inputs evaluated at once on a CPU. A layer's output is some tens of times as large, and one above 32 MiB the C library
+fetches from the system anew for every chunk, which makes convolutions take twice as long."""
+
+Kind = TypeVar("Kind", bound=ChunkedOperator)
 
 
 class Observer:
@@ -29,6 +39,8 @@ class Observer:
         self.spec, self.data, self.loss = spec, data, loss
         self.model = copy.deepcopy(model).eval()
         self.inputs, self.targets = _measurement_set(data, spec.measurement_samples)
+        if self.chunk_size is not None:
+            check_last_batch(model, self.inputs, self.chunk_size, "measurement_samples")
         self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.memory: dict[str, dict[str, Tensor]] = {}
 
@@ -74,6 +86,7 @@ class Snapshot:
         self.classes = observer.data.outputs
         self._observer = observer
         self._pairs: dict[tuple[int, float], Eigenpairs] = {}
+        self._other_products = 0
 
     def memory(self, measurement: str) -> dict[str, Tensor]:
         """What the measurement of that name keeps from one step to later ones; empty at first."""
@@ -87,15 +100,32 @@ class Snapshot:
     @cached_property
     def hessian(self) -> HessianOperator:
         """H and g of L on the measurement set. Raises Diverged where they are not finite."""
+        return self._made(HessianOperator)
+
+    @contextmanager
+    def operator(self, kind: Callable[..., Kind], **options: Any) -> Iterator[Kind]:
+        """Another curvature operator of L, such as GaussNewtonOperator, on the chunks of H and with `options`.
+
+        It is of the parameters that require a gradient now. Its products count as Hessian products when the block
+        ends, and then its graphs are given up. Raises Diverged where L is not finite.
+        """
+        made = self._made(kind, **options)
+        try:
+            yield made
+        finally:
+            self._other_products += made.products
+
+    def _made(self, kind: Callable[..., Kind], **options: Any) -> Kind:
         observer = self._observer
         observer.set_mode()
         try:
-            return HessianOperator(
+            return kind(
                 observer.model,
                 observer.loss,
                 observer.inputs,
                 observer.targets,
                 chunk_size=observer.chunk_size,
+                **options,
             )
         except FloatingPointError as error:
             raise Diverged(self.step) from error
@@ -142,8 +172,8 @@ class Snapshot:
 
     @property
     def hessian_products(self) -> int:
-        """Hessian-vector products spent on this snapshot so far."""
-        return self.hessian.products if "hessian" in self.__dict__ else 0
+        """Products spent on this snapshot so far, with H and with every other operator: of G, of a layer's block, …"""
+        return self._other_products + (self.hessian.products if "hessian" in self.__dict__ else 0)
 
 
 def _measurement_set(data: Data, samples: int | None) -> tuple[Tensor, Tensor]:
@@ -161,17 +191,21 @@ def _state(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
+def _evaluation_chunk(inputs: Tensor) -> int:
+    return EVALUATION_CHUNK if inputs.is_cuda else max(1, EVALUATION_BYTES // inputs[0].nbytes)
+
+
 @torch.no_grad()
 def _evaluate(
     observer: Observer, inputs: Tensor, targets: Tensor, chunk_size: int | None
 ) -> tuple[float, float | None]:
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     correct = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    chunk = chunk_size or EVALUATION_CHUNK
+    chunk = chunk_size or _evaluation_chunk(inputs)
     for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
         # batch statistics move running averages: those of a throw-away copy
         buffers = {name: buffer.clone() for name, buffer in observer.model.named_buffers()}
-        outputs = torch.func.functional_call(observer.model, buffers, (x,))
+        outputs = torch.func.functional_call(observer.model, buffers, (x,)) if buffers else observer.model(x)
         total += observer.loss(outputs, y).double() * len(x)
         if not observer.data.regression:
             correct += accuracy(outputs, y).double() * len(x)

@@ -1,5 +1,6 @@
 """Plain mini-batch training, one step at a time, with nothing in it that a measurement could touch."""
 
+import copy
 import math
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from workers import find, seeding
 from workers.data import Data
 from workers.losses import Loss
-from workers.spec import TrialSpec, last_step
+from workers.spec import SpecError, TrialSpec, last_step
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses: a look waits for the device, so it is not made at every step."""
@@ -26,15 +27,17 @@ class Training:
     """A model on its way: θ ← optimiser(θ, ∇L_B(θ)) on one mini-batch B after another.
 
     Every epoch is a fresh permutation of the training set, which depends on the seed and the epoch alone. Step t is
-    the step that leads from θ_t to θ_{t+1}.
+    the step that leads from θ_t to θ_{t+1}. The model is put in train mode once: nothing else gets hold of it.
     """
 
     def __init__(self, spec: TrialSpec, data: Data, model: nn.Module, loss: Loss) -> None:
-        self.model, self.loss, self.data, self.seed = model, loss, data, spec.seed
+        self.model, self.loss, self.data, self.seed = model.train(), loss, data, spec.seed
         samples = len(data.x_train)
         self.batch_size = spec.batch_size
         self.steps_per_epoch = math.ceil(samples / spec.batch_size)
         self.last = last_step(spec.steps, spec.epochs, spec.batch_size, samples) or 0
+        if self.last >= self.steps_per_epoch:
+            check_last_batch(model, data.x_train, spec.batch_size, "dataset.samples")
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         build = find.function("optimizers", spec.optimizer.name)
         self.optimizer: torch.optim.Optimizer = build(
@@ -56,7 +59,6 @@ class Training:
         With `keep_gradient` its gradient ∇L_B, (p,), is kept in `gradient`, as it is before the optimiser works on it.
         """
         indices = self._next_batch()
-        self.model.train()
         self.optimizer.zero_grad()
         loss = self.loss(self.model(self.data.x_train[indices]), self.data.y_train[indices])
         loss.backward()
@@ -92,3 +94,23 @@ class Training:
             order = torch.randperm(len(self.data.x_train), generator=stream)
             self._order = order.to(self.data.x_train.device)
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+def check_last_batch(model: nn.Module, inputs: Tensor, batch_size: int, samples_key: str) -> None:
+    """Refuse batches of which the last has one sample, where the model's batch norm can make no statistics of one.
+
+    (That of images can: it has their pixels.) Raises SpecError naming batch_size and `samples_key`.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    last = (len(inputs) - 1) % batch_size + 1
+    if last > 1 or not norms:
+        return
+    probe = copy.deepcopy(model).train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+            probe(inputs[-1:])
+    except ValueError as error:
+        raise SpecError(
+            f"batch_size: {batch_size}: the last batch of {len(inputs)} samples has 1, of which batch norm can make no "
+            f"statistics; choose another batch_size or {samples_key}"
+        ) from error

@@ -105,7 +105,7 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
         device=torch.cuda.get_device_name() if context.device != "cpu" else "cpu",
         started_at=started,
         finished_at=datetime.now(UTC),
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # a plain str: its own class needs torch to be unpickled
     )
 
 

@@ -133,3 +133,25 @@ def dense_gauss_newton(case):
     jacobian = torch.autograd.functional.jacobian(outputs, vector).reshape(values.numel(), -1)
     curvature = torch.autograd.functional.hessian(lambda f: case.loss(f, case.targets), values)
     return jacobian.T @ curvature.reshape(values.numel(), -1) @ jacobian
+
+
+def dense_residual(case):
+    return dense_hessian(case) - dense_gauss_newton(case)
+
+
+def sample_gradients(case):
+    """The gradient of each sample's loss, (n, p), one sample after the other."""
+    loss, _, vector = flat(case)
+    return torch.stack(
+        [
+            torch.autograd.functional.jacobian(
+                lambda v, i=i: loss(v, case.inputs[i], case.targets[i]), vector
+            )
+            for i in torch.arange(len(case.inputs)).split(1)
+        ]
+    )
+
+
+def dense_gradient_covariance(case):
+    gradients = sample_gradients(case)
+    return gradients.T @ gradients / len(gradients)

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from scipy.stats import norm
 from test_eigensolver import rotated
 
-from workers.curvature import spectral_density
+from workers.curvature import SpectralDensity, spectral_density
 
 VALUES = torch.cat([torch.linspace(-1, 1, 100), torch.tensor([5.0, 7.0])]).double()
 
@@ -94,6 +95,119 @@ def test_equal_seeds_give_equal_results_and_the_random_state_is_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.nodes, second.nodes)
     assert not torch.equal(first.nodes, third.nodes)
+
+
+class Watched:
+    """A matrix that remembers how many vectors it was multiplied with at a time."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape, self.dtype, self.blocks = matrix, matrix.shape, matrix.dtype, []
+
+    def __matmul__(self, vectors):
+        self.blocks.append(vectors.shape[1])
+        return self.matrix @ vectors
+
+
+def test_all_probes_take_a_step_with_one_product_of_a_block():
+    H = Watched(rotated(VALUES))
+    density = spectral_density(H, probes=3, steps=7)
+    assert H.blocks == [3] * 7
+    assert density.products == 21
+
+
+def test_probes_that_need_much_memory_run_in_groups(monkeypatch):
+    together = spectral_density(rotated(VALUES), probes=5, steps=12)
+    monkeypatch.setattr("workers.curvature.density._BASIS_BYTES", 2 * 12 * 102 * 8)
+    H = Watched(rotated(VALUES))
+    grouped = spectral_density(H, probes=5, steps=12)
+    assert H.blocks == [2] * 24 + [1] * 12
+    # The same operations, but for the order of sums in a product: rounding at 1e-16 of 7, with a margin of 1e4.
+    torch.testing.assert_close(grouped.nodes, together.nodes, rtol=0, atol=1e-11)
+    torch.testing.assert_close(grouped.weights, together.weights, rtol=0, atol=1e-11)
+
+
+def test_a_probe_that_ends_does_not_stop_the_others():
+    density = spectral_density(torch.ones(3, 3, dtype=torch.float64), probes=16, steps=3)
+    generator = torch.Generator().manual_seed(0)
+    ended = 0
+    for nodes, weights in zip(density.nodes, density.weights, strict=True):
+        total = abs(int((2 * torch.randint(0, 2, (3,), generator=generator) - 1).sum()))
+        # A probe of equal signs is the eigenvector to 3; any other has a ninth of itself along it, and the rest at 0.
+        expected = [(3, 1), (3, 0), (3, 0)] if total == 3 else [(0, 8 / 9), (3, 1 / 9), (3, 0)]
+        ended += total == 3
+        # Rounding of a 3 by 3 problem.
+        torch.testing.assert_close(
+            torch.stack([nodes, weights], dim=1),
+            torch.tensor(expected, dtype=torch.float64),
+            rtol=0,
+            atol=1e-14,
+        )
+    assert 0 < ended < 16
+    assert density.products == ended + 2 * (16 - ended)
+
+
+def test_curve_of_a_known_quadrature():
+    nodes = torch.tensor([[0.0, 1.0], [0.0, 3.0]]).double()
+    weights = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).double()
+    grid = torch.linspace(-1, 4, 11)
+    curve = SpectralDensity(nodes, weights, size=2).on_grid(grid, width=0.5)
+    first = 0.25 * norm.pdf(grid, 0, 0.5) + 0.75 * norm.pdf(grid, 1, 0.5)
+    second = 0.5 * norm.pdf(grid, 0, 0.5) + 0.5 * norm.pdf(grid, 3, 0.5)
+    # Rounding of float64 sums of two terms; the standard error of two numbers is half their distance.
+    torch.testing.assert_close(curve.density, torch.tensor((first + second) / 2), rtol=0, atol=1e-15)
+    torch.testing.assert_close(curve.error, torch.tensor(abs(first - second) / 2), rtol=0, atol=1e-15)
+    assert torch.equal(curve.grid, grid.double())
+
+
+@pytest.mark.parametrize("steps", [1, 5, 40])
+def test_curve_has_integral_one_on_its_own_grid(steps):
+    density = spectral_density(rotated(VALUES), probes=2, steps=steps)
+    curve = density.on_grid()
+    assert curve.grid.shape == curve.density.shape == curve.error.shape == (1024,)
+    # Of the outermost nodes 3e-7 lies beyond 5 widths, and 8 points to a width leave no other error.
+    assert float(torch.trapezoid(curve.density, curve.grid)) == pytest.approx(1, abs=3e-7)
+    assert bool((curve.density >= 0).all())
+    assert float(curve.grid[0]) < float(density.nodes.min())
+    assert float(curve.grid[-1]) > float(density.nodes.max())
+
+
+def test_curve_agrees_with_the_spectrum_within_its_errors():
+    H, probes = rotated(VALUES), 256
+    density = spectral_density(H, probes=probes, steps=102)
+    grid = torch.linspace(-2, 8, 21).double()
+    curve = density.on_grid(grid, width=0.3)
+    values, vectors = torch.linalg.eigh(H)
+    heights = torch.from_numpy(norm.pdf(grid[:, None], values, 0.3))
+    # With as many steps as eigenvalues the quadrature is exact: zᵀf(H)z / p with f a Gaussian, whose variance for probes
+    # of ±1 is 2 (‖f(H)‖² − Σ f(H)ᵢᵢ²) / p².
+    diagonals = heights @ (vectors**2).T
+    variances = 2 * (heights.square().sum(1) - diagonals.square().sum(1)) / 102**2
+    errors = (variances / probes).sqrt()
+    # Four standard errors at each of 21 points: once in 750 for other seeds, and the seed is fixed.
+    assert bool(((curve.density - heights.mean(1)).abs() <= 4 * errors).all())
+    # The spread of 256 numbers of kurtosis 15, that of a squared normal, is right to √(14 / 256) / 2 = 0.12 of itself;
+    # three times that.
+    torch.testing.assert_close(curve.error, errors, rtol=0.36, atol=0)
+
+
+def test_curve_of_one_probe_has_no_error_and_that_of_one_node_the_width_one():
+    density = spectral_density(torch.eye(4), probes=1, steps=3)
+    curve = density.on_grid(points=11)
+    assert curve.error is None
+    # A single Gaussian at 1, from 5 widths below to 5 above, in float32.
+    assert float(curve.density[5]) == pytest.approx(1 / math.sqrt(2 * math.pi), abs=1e-6)
+    assert curve.grid.tolist() == pytest.approx(list(range(-4, 7)), abs=1e-6)
+
+
+def test_curve_refusals():
+    density = spectral_density(torch.eye(3), probes=1, steps=1)
+    for width in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"width: {width}, must be positive"):
+            density.on_grid(width=width)
+    with pytest.raises(ValueError, match="points: 1, must be at least 2"):
+        density.on_grid(points=1)
+    with pytest.raises(ValueError, match=r"grid: shape \(2, 2\), must be \(points,\)"):
+        density.on_grid(torch.eye(2))
 
 
 @pytest.mark.parametrize(("probes", "steps"), [(0, 3), (3, 0)])

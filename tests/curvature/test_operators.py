@@ -8,9 +8,20 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from workers.curvature import GaussNewtonOperator, HessianOperator
+from workers.curvature import (
+    GaussNewtonOperator,
+    GradientCovarianceOperator,
+    HessianOperator,
+    ResidualOperator,
+    memory,
+)
 
-OPERATORS = [(HessianOperator, models.dense_hessian), (GaussNewtonOperator, models.dense_gauss_newton)]
+OPERATORS = [
+    (HessianOperator, models.dense_hessian),
+    (GaussNewtonOperator, models.dense_gauss_newton),
+    (ResidualOperator, models.dense_residual),
+    (GradientCovarianceOperator, models.dense_gradient_covariance),
+]
 
 
 def identity(H):
@@ -50,7 +61,7 @@ def test_float32(operator, dense, name):
     torch.testing.assert_close((H @ identity(H)).double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
+@pytest.mark.parametrize("operator", [operator for operator, _ in OPERATORS])
 def test_precision_casts_a_float32_model(operator):
     case = models.make("batch norm in eval", torch.float32)
     H = operator(*case.arguments, precision="float64")
@@ -71,7 +82,7 @@ def test_parameters_are_flattened_in_the_order_of_the_model():
 
 
 def test_batch_norm_in_train_mode_is_one_chunk_by_default(monkeypatch):
-    monkeypatch.setattr("workers.curvature.memory.CHUNK_BYTES", 1)
+    monkeypatch.setitem(memory.CHUNK_BYTES, "cpu", 1)
     case = models.make("batch norm in eval")
     case.model.train()
     H = HessianOperator(*case.arguments)
@@ -92,7 +103,7 @@ def test_batch_norm_in_train_mode_with_a_stated_partition():
     torch.testing.assert_close(H @ identity(H), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
+@pytest.mark.parametrize("operator", [operator for operator, _ in OPERATORS])
 def test_dropout_is_one_fixed_draw(operator, monkeypatch):
     case = models.make("mlp")
     model = nn.Sequential(case.model[0], nn.Tanh(), nn.Dropout(0.5), case.model[2])
@@ -171,7 +182,7 @@ def test_products_are_linear_symmetric_and_the_same_in_chunks_and_blocks(seed, c
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(43, columns, dtype=torch.float64, generator=generator)
     a, b = torch.randn(2, 43, dtype=torch.float64, generator=generator)
-    for operator in (HessianOperator, GaussNewtonOperator):
+    for operator, _ in OPERATORS:
         H, whole = operator(*case.arguments, chunk_size=chunk_size), operator(*case.arguments)
         # Products of norm below 100, with rounding errors of a hundred terms at 2e-16, and a margin of 4.
         close = {"rtol": 0.0, "atol": 1e-11}
@@ -193,7 +204,7 @@ def test_products_are_counted():
 def test_a_loss_linear_in_the_parameters_has_no_curvature():
     model = nn.Linear(2, 1)
     inputs, targets = torch.ones(3, 2), torch.ones(3, 1)
-    for operator in (HessianOperator, GaussNewtonOperator):
+    for operator in (HessianOperator, GaussNewtonOperator, ResidualOperator):
         H = operator(model, lambda outputs, targets: (outputs - targets).mean(), inputs, targets)
         assert not (H @ torch.eye(3)).any()
         assert H.gradient.any()
@@ -203,9 +214,9 @@ def test_graphs_are_kept_within_the_budget(monkeypatch):
     case = models.make("mlp")
     H = HessianOperator(*case.arguments, chunk_size=2)
     assert len(H._graphs) == 5
-    used = H._forward(slice(0, 2))[1]
-    # tanh saves its output, the linear layers their inputs, the loss its log-probabilities and a scalar or two.
-    assert 3 * 8 * 2 * (5 + 3) <= used <= 3 * 8 * (2 * (5 + 5 + 3 + 3) + 8)
+    used = H._graph_bytes
+    # tanh saves its output and the loss its probabilities; twice that, and what they were made from, for the gradient.
+    assert 2 * 8 * 2 * (5 + 3) <= used <= 5 * 8 * 2 * (5 + 3) + 100
     monkeypatch.setattr("workers.curvature.chunked.kept_bytes", lambda _: 3 * used)
     assert len(HessianOperator(*case.arguments, chunk_size=2)._graphs) == 3
 
@@ -213,7 +224,7 @@ def test_graphs_are_kept_within_the_budget(monkeypatch):
 def test_chunks_fit_in_memory_by_default(monkeypatch):
     case = models.make("mlp")
     assert len(HessianOperator(*case.arguments)._chunks) == 1
-    monkeypatch.setattr("workers.curvature.memory.CHUNK_BYTES", 1)
+    monkeypatch.setitem(memory.CHUNK_BYTES, "cpu", 1)
     assert len(HessianOperator(*case.arguments)._chunks) == 10
 
 
@@ -276,8 +287,9 @@ def test_refusals():
     with pytest.raises(ValueError, match="precision: 'float16', must be"):
         HessianOperator(model, cross_entropy, inputs, targets, precision="float16")
     recurrent = nn.GRU(2, 2)
-    with pytest.raises(TypeError, match="model: returns tuple, must return one tensor"):
-        GaussNewtonOperator(recurrent, lambda outputs, targets: outputs[0].mean(), inputs, targets)
+    for operator in (GaussNewtonOperator, ResidualOperator, GradientCovarianceOperator):
+        with pytest.raises(TypeError, match="model: returns tuple, must return one tensor"):
+            operator(recurrent, lambda outputs, targets: outputs[0].mean(), inputs, targets)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2), (6, 1, 1), ()])

@@ -13,24 +13,37 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workers.curvature.density import SpectralDensity, spectral_density
+    from workers.curvature.bottom import bottom_eigenpairs
+    from workers.curvature.density import DensityCurve, SpectralDensity, spectral_density
     from workers.curvature.eigensolver import Eigenpairs, top_eigenpairs
-    from workers.curvature.operators import GaussNewtonOperator, HessianOperator
+    from workers.curvature.gradient_covariance import GradientCovarianceOperator
+    from workers.curvature.operators import GaussNewtonOperator, HessianOperator, ResidualOperator
+    from workers.curvature.sample_gradients import sample_gradient_norms
 
 __all__ = [
+    "DensityCurve",
     "Eigenpairs",
     "GaussNewtonOperator",
+    "GradientCovarianceOperator",
     "HessianOperator",
+    "ResidualOperator",
     "SpectralDensity",
+    "bottom_eigenpairs",
+    "sample_gradient_norms",
     "spectral_density",
     "top_eigenpairs",
 ]
 
 _HOMES = {
+    "DensityCurve": "density",
     "Eigenpairs": "eigensolver",
     "GaussNewtonOperator": "operators",
+    "GradientCovarianceOperator": "gradient_covariance",
     "HessianOperator": "operators",
+    "ResidualOperator": "operators",
     "SpectralDensity": "density",
+    "bottom_eigenpairs": "bottom",
+    "sample_gradient_norms": "sample_gradients",
     "spectral_density": "density",
     "top_eigenpairs": "eigensolver",
 }

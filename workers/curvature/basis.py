@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,15 +12,28 @@ from workers.curvature.matrix import Matrix
 _SLAB = 2**16  # columns changed at a time in a restart
 
 
+@dataclass
+class _End:
+    """A direction still to be explored."""
+
+    vector: Tensor  # (p,), orthogonal to the basis to rounding
+    norm: float
+    coupling: (
+        Tensor  # (capacity,) float64, its share in each H vᵢ; all 0 if it was opened, not left by a product
+    )
+
+
 class RitzBasis:
     """Orthonormal v₁…v_j, their products H vᵢ, and what is left of those products outside of the basis.
 
-    With V the basis, T = VᵀHV, and F the *open ends*, directions still to be explored, H V = V T + F E. An end that is
-    expanded becomes a basis vector, and what its product adds to the space is a new end: from one end this is the
-    Lanczos method, from several a band Lanczos method. Every vector is orthogonalised against all others, twice. The
-    residual of a Ritz pair (θ, V y) is F E y, so that its size is known without touching a long vector.
+    With V the basis, T = VᵀHV, F the *open ends*, directions still to be explored, and E their couplings,
+    H V = V T + F E. An end that is expanded becomes a basis vector, and what its product adds to the space is a new
+    end: from one end this is the Lanczos method, from several a band Lanczos method. Which part of a new product lies
+    in the basis is known from E; an end is made orthogonal to all vectors once, when it is expanded. The residual of a
+    Ritz pair (θ, V y) is F E y, so that its size is known without touching a long vector.
 
-    Vectors are stored as rows; T, E and all small matrices are in float64 on the CPU.
+    Vectors are stored as rows; T, E and all small matrices are in float64 on the CPU. A product waits for the device
+    once.
     """
 
     def __init__(self, matrix: Matrix, capacity: int) -> None:
@@ -26,8 +41,7 @@ class RitzBasis:
         self._vectors = torch.empty(capacity, matrix.size, dtype=matrix.dtype, device=matrix.device)
         self._images = torch.empty_like(self._vectors)
         self._gram = torch.zeros(capacity, capacity, dtype=torch.float64)  # T
-        self._ends: list[Tensor] = []  # rows of F, (p,) each
-        self._coupling: list[Tensor] = []  # rows of E, (capacity,) each
+        self._ends: list[_End] = []
         self._rounding = 10 * torch.finfo(matrix.dtype).eps
         self.capacity = capacity
         self.size = 0
@@ -51,25 +65,35 @@ class RitzBasis:
         """Adds an end, unless the direction lies in the space already."""
         remainder = self._outside(direction)
         if float(remainder.norm()) > self._rounding * float(direction.norm()):
-            self._ends.append(remainder / remainder.norm())
-            self._coupling.append(torch.zeros(self.capacity, dtype=torch.float64))
+            coupling = torch.zeros(self.capacity, dtype=torch.float64)
+            self._ends.append(_End(remainder / remainder.norm(), 1.0, coupling))
 
     def expand(self, end: int) -> None:
         """Makes an end a basis vector, for one product; the product's remainder becomes the last end."""
-        direction, _ = self._ends.pop(end), self._coupling.pop(end)
-        direction = self._outside(direction / direction.norm())
-        direction = direction / direction.norm()
-        image = self._matrix.multiply(direction)
-        self._vectors[self.size], self._images[self.size] = direction, image
+        expanded = self._ends.pop(end)
+        direction = self._outside(expanded.vector / expanded.norm)
+        direction /= direction.norm()
+        self.add(direction, self._matrix.multiply(direction), expanded)
+
+    def add(self, direction: Tensor, image: Tensor, expanded: _End | None = None) -> None:
+        """Makes a unit vector, orthogonal to the basis, one of it, with its product known."""
+        before = ([] if expanded is None else [expanded]) + self._ends
+        shares = [direction @ end.vector for end in before]
+        for end, share in zip(self._ends, shares[len(before) - len(self._ends) :], strict=True):
+            end.vector = end.vector - share * direction
+        along, *known = torch.stack([direction @ image, *shares]).to("cpu", torch.float64)
+        new = self.size
+        self._vectors[new], self._images[new] = direction, image
         self.size += 1
-        coefficients = self._coefficients(image)
-        self._gram[self.size - 1, : self.size] = coefficients
-        self._gram[: self.size, self.size - 1] = coefficients
-        self._ends = [other - direction * (direction @ other) for other in self._ends]
-        self._ends.append(self._outside(image))
-        self._coupling.append(torch.zeros(self.capacity, dtype=torch.float64))
-        self._coupling[-1][self.size - 1] = 1
-        self._close_empty_ends()
+        for share, end in zip(known, before, strict=True):
+            self._gram[new, :new] += share * end.coupling[:new]
+        self._gram[:new, new] = self._gram[new, :new]
+        self._gram[new, new] = along
+        remainder = image - self._combination(self.gram[new])
+        coupling = torch.zeros(self.capacity, dtype=torch.float64)
+        coupling[new] = 1
+        self._ends.append(_End(remainder, 0.0, coupling))
+        self._measure_ends()
 
     def ritz(self) -> tuple[Tensor, Tensor]:
         """Ritz values (j,), descending, and the coefficients of their vectors, (j, j) in columns."""
@@ -80,21 +104,20 @@ class RitzBasis:
         """‖Fₒ‖ |Eₒ y| for every end o and column y, (ends, columns); their sum bounds the norm of the residual."""
         if not self._ends:
             return torch.zeros(1, coefficients.shape[1], dtype=torch.float64)
-        norms = torch.tensor([float(end.norm()) for end in self._ends], dtype=torch.float64)
-        rows = torch.stack(self._coupling)[:, : self.size]
-        return norms[:, None] * (rows @ coefficients).abs()
+        rows = torch.stack([end.norm * end.coupling[: self.size] for end in self._ends])
+        return (rows @ coefficients).abs()
 
     def largest_end(self, coefficients: Tensor) -> int:
         """The end that matters most to the residuals of some vectors V Y; one never expanded comes first."""
-        fresh = [index for index, row in enumerate(self._coupling) if not row.any()]
+        fresh = [index for index, end in enumerate(self._ends) if not end.coupling.any()]
         return fresh[0] if fresh else int(self.contributions(coefficients).amax(1).argmax())
 
     @property
     def last_end_norm(self) -> float:
         """The size of what the last expansion left outside of the basis, 0 if nothing."""
-        if not self._ends or self._coupling[-1][self.size - 1] == 0:
+        if not self._ends or self._ends[-1].coupling[self.size - 1] == 0:
             return 0.0
-        return float(self._ends[-1].norm())
+        return self._ends[-1].norm
 
     def combine(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """V Y and H V Y, (columns, p) each, for coefficients Y of shape (j, columns)."""
@@ -109,24 +132,29 @@ class RitzBasis:
         for stored in (self._vectors, self._images):
             for slab in torch.split(stored, _SLAB, dim=1):
                 slab[:keep] = weights @ slab[: self.size]
-        for row in self._coupling:
-            row[:keep] = row[: self.size] @ coefficients
-            row[keep:] = 0
+        for end in self._ends:
+            end.coupling[:keep] = end.coupling[: self.size] @ coefficients
+            end.coupling[keep:] = 0
         self._gram.zero_()
         self._gram[:keep, :keep] = torch.diag(values[:keep])
         self.size = keep
 
-    def _coefficients(self, vector: Tensor) -> Tensor:
-        return (self._vectors[: self.size] @ vector).to("cpu", torch.float64)
-
     def _outside(self, vector: Tensor) -> Tensor:
-        """The part of a vector orthogonal to the basis; an end goes through this when it is opened and when expanded."""
+        """The part of a vector orthogonal to the basis; an opened end goes through this twice, now and when expanded."""
         basis = self._vectors[: self.size]
-        return vector - (basis @ vector) @ basis
+        return torch.addmv(vector, basis.T, basis @ vector, alpha=-1)
 
-    def _close_empty_ends(self) -> None:
-        """An end at rounding level leads nowhere: the basis is invariant in that direction."""
+    def _combination(self, coefficients: Tensor) -> Tensor:
+        """Σ yᵢ vᵢ; of most products only the last two parts are not 0."""
+        used = coefficients.nonzero().reshape(-1)
+        if 2 * len(used) > self.size:
+            return coefficients.to(self._vectors) @ self._vectors[: self.size]
+        return coefficients[used].to(self._vectors) @ self._vectors[used.to(self._vectors.device)]
+
+    def _measure_ends(self) -> None:
+        """Takes the norms of the ends, and drops those at rounding level: the basis is invariant in that direction."""
+        norms = torch.stack([end.vector.norm() for end in self._ends]).tolist()
         threshold = self._rounding * self.scale
-        filled = [index for index, end in enumerate(self._ends) if float(end.norm()) > threshold]
-        self._ends = [self._ends[index] for index in filled]
-        self._coupling = [self._coupling[index] for index in filled]
+        for end, norm in zip(self._ends, norms, strict=True):
+            end.norm = norm
+        self._ends = [end for end in self._ends if end.norm > threshold]

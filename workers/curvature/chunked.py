@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.curvature.frozen import FrozenModel, frozen_copy, full_precision
-from workers.curvature.memory import kept_bytes, samples_that_fit, with_graph_bytes
+from workers.curvature.memory import GraphSize, kept_bytes, samples_that_fit, with_graph_size
 
 Precision = Literal["float32", "float64"]
 Tensors = tuple[Tensor, ...]
@@ -61,7 +62,8 @@ class ChunkedOperator(ABC):
         self.device: torch.device = self._model.device
         self.products: int = 0
         self._chunks = self._divide(chunk_size)
-        self._graphs: list[Linearization] = []
+        self._graphs: list[Callable[[Tensors], Tensors]] = []
+        self._graph_bytes: int = 0
         with full_precision(self.device):
             self.loss, self.gradient = self._loss_and_gradient()
 
@@ -72,40 +74,60 @@ class ChunkedOperator(ABC):
         with full_precision(self.device):
             total = torch.zeros(columns.shape, dtype=torch.float64, device=self.device)
             for index in range(len(self._chunks)):
-                linearization, weight = self._linearization(index), self._weight(index)
-                for column in range(columns.shape[1]):
-                    product = linearization.product(self._unflatten(columns[:, column]))
-                    total[:, column] += weight * _flatten(product)
+                multiply, weight = self._product(index), self._weight(index)
+                with self._recalled(index):
+                    for column in range(columns.shape[1]):
+                        product = multiply(self._unflatten(columns[:, column]))
+                        total[:, column] += weight * _flatten(product)
         self.products += columns.shape[1]
         return total.to(self.dtype).reshape(vector.shape)
+
+    def __repr__(self) -> str:
+        chunks = self._chunks
+        kept = "all" if len(self._graphs) == len(chunks) else str(len(self._graphs))
+        return (
+            f"{type(self).__name__}(shape={self.shape}, {str(self.dtype).removeprefix('torch.')} on {self.device}, "
+            f"{len(self._inputs)} samples in {len(chunks)} chunks of {chunks[0].stop}, graphs kept: {kept}, "
+            f"{self._graph_bytes / 2**20:.0f} MiB each)"
+        )
 
     @abstractmethod
     def _linearize(self, inputs: Tensor, targets: Tensor) -> Linearization:
         """The loss of a chunk and its derivatives; differentiation is on."""
 
-    def _linearization(self, index: int) -> Linearization:
-        """The kept graph of a chunk, or a new one equal to it: the chunk's index fixes the random numbers."""
+    def _linearized(self, chunk: slice, seed: int) -> Linearization:
+        with self._model.evaluation(seed):
+            return self._linearize(self._inputs[chunk], self._targets[chunk])
+
+    def _product(self, index: int) -> Callable[[Tensors], Tensors]:
+        """That of a chunk, from its kept graph or from a new one equal to it: the index fixes the random numbers."""
         if index < len(self._graphs):
             return self._graphs[index]
-        chunk = self._chunks[index]
-        with self._model.evaluation(seed=index):
-            return self._linearize(self._inputs[chunk], self._targets[chunk])
+        return self._linearized(self._chunks[index], seed=index).product
+
+    def _recalled(self, index: int) -> AbstractContextManager[None]:
+        """The model as it was, for derivatives that evaluate parts of it again (checkpoints)."""
+        return self._model.evaluation(seed=index) if self._model.recomputes else nullcontext()
 
     def _loss_and_gradient(self) -> tuple[float, Tensor]:
         """Over all samples; keeps the graphs of as many chunks as memory allows."""
-        forward_loss, used = self._forward(self._chunks[0])
-        # A single chunk is always kept: making its graph anew for a product would take the same memory.
-        keep = 1 if len(self._chunks) == 1 else kept_bytes(self.device) // max(used, 1)
+        forward_loss = self._forward_loss(self._chunks[0])
         loss, gradient = 0.0, torch.zeros(self.shape[0], dtype=torch.float64, device=self.device)
+        keep = 1
         for index, chunk in enumerate(self._chunks):
-            linearization, weight = self._linearization(index), self._weight(index)
+            linearization, size = self._with_graph_size(chunk, index)
+            weight = self._weight(index)
             chunk_loss = _checked_loss(linearization.loss, chunk)
             if index == 0:
                 _check_repeats(forward_loss, chunk_loss, self.dtype)
+                self._graph_bytes = size.total
+                # A single chunk is always kept: making its graph anew for a product would take the same memory.
+                keep = 1 if len(self._chunks) == 1 else kept_bytes(self.device) // max(size.total, 1)
             loss += weight * chunk_loss
-            gradient += weight * _flatten(linearization.gradient())
+            with self._recalled(index):
+                gradient += weight * _flatten(linearization.gradient())
             if index < keep:
-                self._graphs.append(linearization)
+                self._graphs.append(linearization.product)
         return loss, gradient.to(self.dtype)
 
     def _divide(self, chunk_size: int | None) -> list[slice]:
@@ -115,23 +137,24 @@ class ChunkedOperator(ABC):
             chunk_size = samples
         elif chunk_size is None:
             probe = slice(0, min(_PROBE_SAMPLES, samples))
-            _, used = self._forward(probe)
-            chunk_size = samples_that_fit(used, probe.stop)
+            _, size = self._with_graph_size(probe, seed=0)
+            chunk_size = samples_that_fit(size, probe.stop, self.device)
         return [slice(start, min(start + chunk_size, samples)) for start in range(0, samples, chunk_size)]
 
     def _weight(self, index: int) -> float:
         chunk = self._chunks[index]
         return float(chunk.stop - chunk.start) / len(self._inputs)
 
-    def _forward(self, chunk: slice) -> tuple[float, int]:
-        """The loss of the first samples alone, and the bytes their graph would take."""
+    def _with_graph_size(self, chunk: slice, seed: int) -> tuple[Linearization, GraphSize]:
+        return with_graph_size(
+            lambda: self._linearized(chunk, seed), (*self._model.parameters, self._inputs, self._targets)
+        )
 
-        def evaluate() -> float:
-            with self._model.evaluation(seed=0):
-                loss = self._loss_function(self._model(self._inputs[chunk]), self._targets[chunk])
-            return _checked_loss(loss, chunk)
-
-        return with_graph_bytes(evaluate, (*self._model.parameters, self._inputs))
+    def _forward_loss(self, chunk: slice) -> float:
+        """The loss of the first samples, evaluated once more."""
+        with self._model.evaluation(seed=0):
+            loss = self._loss_function(self._model(self._inputs[chunk]), self._targets[chunk])
+        return _checked_loss(loss, chunk)
 
     def _unflatten(self, vector: Tensor) -> Tensors:
         parameters = self._model.parameters

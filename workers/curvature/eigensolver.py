@@ -19,7 +19,9 @@ from workers.curvature.basis import RitzBasis
 from workers.curvature.matrix import Matrix
 
 _DENSE_SIZE = 64  # up to here the whole matrix is made instead
-_BASIS_BYTES = 2**32  # of the basis and its products, unless the pairs wanted need more
+_BASIS_BYTES = (
+    2**31
+)  # of the basis and its products, unless the pairs wanted need more; the result takes 4 K vectors
 _BASIS_VECTORS = 160
 
 # The second chain. Fewer than 4 steps say nothing: its first vector has hardly any part in a single eigenvector. After
@@ -89,6 +91,7 @@ def top_eigenpairs(
         search = _Search(matrix, count, tol, limit, seed)
         search.run(direction)
         vectors, images = search.leading()
+        del search  # and its basis
     return _eigenpairs(vectors, images, count, tol, matrix)
 
 
@@ -190,7 +193,8 @@ def _eigenpairs(vectors: Tensor, images: Tensor, count: int, tol: float, matrix:
     vectors, images = weights @ vectors, weights @ images
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     signs = torch.where(largest < 0, -1.0, 1.0).to(vectors)
-    vectors, images = signs * vectors, signs * images
+    vectors *= signs
+    images *= signs
     pairs = list(zip(vectors, images, strict=True))
     values = torch.tensor([float(v.double() @ w.double()) for v, w in pairs], dtype=torch.float64)
     order = values.argsort(descending=True, stable=True)

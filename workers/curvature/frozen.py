@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.stateless import _reparametrize_module
+
+from workers.curvature.twice import check_eager, twice_differentiable, watched_checkpoints
 
 
 class FrozenModel:
@@ -19,15 +21,24 @@ class FrozenModel:
     random numbers, and the random state of the CPU and of the model's device, the modules' modes and all buffers
     are afterwards as they were.
 
+    Attributes:
+        parameters: those that require a gradient, in the model's order.
+        dtype, device: theirs.
+        recomputes: whether derivatives evaluate parts of the model again (checkpoints) and so belong within
+            `evaluation`; known after the first call.
+
     Args:
         model: any module; a parameter shared by several modules is one parameter.
         dtype: what parameters and buffers of floating type are cast to; None leaves them.
 
     Raises:
         ValueError: no parameter requires a gradient, or those that do differ in type or device.
+        TypeError: the model is TorchScript or wrapped in DataParallel.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+        check_eager(model)
+        self.recomputes = False
         self._model = model
         self._modes = [(module, module.training) for module in model.modules()]
         self._buffers = {name: frozen_copy(buffer, dtype) for name, buffer in model.named_buffers()}
@@ -48,8 +59,18 @@ class FrozenModel:
 
     def __call__(self, inputs: Tensor) -> Any:
         """The frozen model's outputs; to be called within `evaluation`."""
-        buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
-        return torch.func.functional_call(self._model, {**self._parameters, **buffers}, (inputs,))
+        try:
+            with watched_checkpoints() as noticed:
+                outputs = torch.func.functional_call(self._model, self._state(), (inputs,))
+        except ValueError as error:
+            if not (self.normalises_by_batch and len(inputs) == 1 and "more than 1 value" in str(error)):
+                raise
+            raise ValueError(
+                "inputs: a chunk of 1 sample, must be at least 2 where a batch norm works on batch statistics; "
+                "choose a chunk_size that leaves no single sample at the end"
+            ) from error
+        self.recomputes |= bool(noticed)
+        return outputs
 
     @property
     def normalises_by_batch(self) -> bool:
@@ -64,13 +85,17 @@ class FrozenModel:
         with ExitStack() as stack:
             stack.enter_context(full_precision(self.device))
             stack.enter_context(fixed_random_state(self.device, seed))
-            # The fused attention kernels have no second derivative.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(twice_differentiable(self._model))
             try:
                 _set_modes(self._modes)
-                yield
+                # What is checkpointed is evaluated again after `__call__`, while derivatives are taken.
+                with _reparametrize_module(self._model, self._state(), tie_weights=True):
+                    yield
             finally:
                 _set_modes(now)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**self._parameters, **{name: buffer.clone() for name, buffer in self._buffers.items()}}
 
 
 def frozen_copy(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -10,38 +11,47 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-CHUNK_BYTES = (
-    2**28
-)  # of one chunk's graph; fixed, so that the same data is divided in the same way everywhere
-KEPT_BYTES = 2**31  # of all kept graphs on a CPU; on a GPU a quarter of the free memory
+CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**30}
+"""Of one chunk's graph. A GPU is full only with large operations. Fixed, so that the same data is divided in the same
+way everywhere."""
 
-# A graph that can be differentiated again holds the activations (what a forward pass saves), their gradients, and
-# the intermediates of a product on its way.
-GRAPH_OVER_FORWARD = 3
+TENSOR_BYTES = {"cpu": 2**23, "cuda": 2**30}
+"""Of one tensor in the graph of a chunk. On a CPU larger ones leave the cache, and are fetched from the system anew for
+every product: at 32 MiB a product takes twice as long."""
+
+CPU_KEPT_BYTES = 2**31
+"""Of all kept graphs on a CPU; on a GPU it is a quarter of the memory that is free."""
 
 
-def with_graph_bytes(evaluate: Callable[[], T], constants: Iterable[Tensor]) -> tuple[T, int]:
-    """What `evaluate` returns, and the estimated bytes of its graph if it can be differentiated twice.
+@dataclass(frozen=True)
+class GraphSize:
+    """What a graph holds for its derivatives, in bytes."""
 
-    Tensors that begin where one of the `constants` begins are not counted.
-    """
-    known = {tensor.data_ptr() for tensor in constants}
-    saved: dict[int, int] = {}
+    total: int
+    largest: int  # tensor
+
+
+def with_graph_size(build: Callable[[], T], constants: Iterable[Tensor]) -> tuple[T, GraphSize]:
+    """What `build` returns, and the size of the graphs made on the way, without what they share with `constants`."""
+    held = {tensor.untyped_storage().data_ptr(): 0 for tensor in constants}
 
     def count(tensor: Tensor) -> Tensor:
-        address = tensor.data_ptr()
-        if address not in known:
-            saved[address] = max(saved.get(address, 0), tensor.numel() * tensor.element_size())
+        if tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()
+            held.setdefault(storage.data_ptr(), storage.nbytes())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        value = evaluate()
-    return value, GRAPH_OVER_FORWARD * sum(saved.values())
+        value = build()
+    return value, GraphSize(sum(held.values()), max(held.values()))
 
 
-def samples_that_fit(probe_bytes: int, probe_samples: int) -> int:
-    """The chunk size whose graph takes `CHUNK_BYTES`, when `probe_samples` take `probe_bytes`; at least 1."""
-    return max(1, CHUNK_BYTES * probe_samples // max(probe_bytes, 1))
+def samples_that_fit(probe: GraphSize, samples: int, device: torch.device) -> int:
+    """The chunk size at which the graph is as large as it may be, when that of `samples` samples is `probe`."""
+    kind = "cpu" if device.type == "cpu" else "cuda"
+    chunk = CHUNK_BYTES[kind] // max(probe.total, 1)
+    tensor = TENSOR_BYTES[kind] // max(probe.largest, 1)
+    return max(1, samples * min(chunk, tensor))
 
 
 def kept_bytes(device: torch.device) -> int:
@@ -49,4 +59,4 @@ def kept_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free // 4
-    return KEPT_BYTES
+    return CPU_KEPT_BYTES

@@ -1,0 +1,44 @@
+"""The benchmarks run, on something tiny, and what they print of the libraries that are here is right."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "benchmarks"
+
+
+def run(tmp_path: Path, command: str, *options: str) -> dict[str, Any]:
+    file = tmp_path / "numbers.json"
+    done = subprocess.run(
+        [sys.executable, FOLDER / command, *options, "--json", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_eigenpairs(tmp_path: Path) -> None:
+    found = run(tmp_path, "eigenpairs.py", "--only", "tiny", "--rounds", "1", "--no-memory")
+    assert [problem["moment"] for problem in found["problems"]] == ["initialisation", "after 50 steps"]
+    for problem in found["problems"]:
+        ours, *peers = problem["rows"]
+        assert ours["right"] == problem["count"]
+        for row in peers:
+            told = row["setting"] and row["setting"] != "defaults"
+            absent = row.get("error", "").startswith("not installed")
+            # What was told to reach our residual does, or ought to within float32's rounding of 1e-6.
+            assert absent or "error" not in row, row
+            assert absent or not told or max(row["residuals"]) <= 1e-3 + 1e-5, row
+
+
+def test_products(tmp_path: Path) -> None:
+    found = run(tmp_path, "products.py", "--quick", "--rounds", "1")
+    assert [row["samples"] for row in found["time"]] == [1000, 2000]
+    peaks = [row["peak_bytes"] for row in found["by_parameters"]]
+    # 100,000 parameters against 10,000: the basis alone is ten times larger.
+    assert peaks[1] > 2 * peaks[0]
+    assert found["budgets"]
