@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from workers import trial
+from workers.curvature import HessianOperator
 from workers.result import TrialResult, TrialStatus, measurement_columns
 from workers.spec import Component, Request, SpecError, TrialSpec
 from workers.training import Training, check_last_batch
@@ -305,3 +306,30 @@ def test_followers_come_behind_what_they_follow() -> None:
     )
     assert list(ordered) == ["top_eigenpairs", "subspace_overlap"]
     assert ordered["subspace_overlap"] == Request(every=4, options={"since": [1]})
+
+
+def test_no_product_of_a_step_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the measurements of a step multiply by H, the gradient and the density's probes among it, all differs."""
+    multiplied: list[torch.Tensor] = []
+    product = HessianOperator.__matmul__
+
+    def counted(self: HessianOperator, vectors: torch.Tensor) -> torch.Tensor:
+        multiplied.extend(vectors.double().reshape(len(vectors), -1).T)
+        return product(self, vectors)
+
+    monkeypatch.setattr(HessianOperator, "__matmul__", counted)
+    names = (
+        "hessian_gradient_overlap", "top_eigenpairs", "gradient_overlap", "subspace_overlap", "spectral_density",
+    )  # fmt: skip
+    measure = {name: replace(EVERYTHING[name], at=(6,), every=None) for name in names}
+    rows, result = run(replace(SPEC, measure=measure))
+    assert rows[0]["hessian_products"] == result.hessian_products == len(multiplied)
+    units = torch.nn.functional.normalize(torch.stack(multiplied), dim=1)
+    # Two made from the same vector would differ by rounding, 1e-7; unlike ones of 565 components are far from parallel.
+    assert float((units @ units.T).triu(1).abs().max()) < 0.9
+    # 12 pairs take some 40 products; those of the first probe are among them.
+    alone = run(replace(SPEC, measure={"top_eigenpairs": measure["top_eigenpairs"]}))[1].hessian_products
+    together = run(
+        replace(SPEC, measure={name: measure[name] for name in ("top_eigenpairs", "spectral_density")})
+    )
+    assert together[1].hessian_products < alone + 10

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from workers import seeding
-from workers.curvature import Eigenpairs, HessianOperator, top_eigenpairs
+from workers.curvature import Eigenpairs, HessianOperator, SpectralDensity, spectral_density, top_eigenpairs
 from workers.curvature.chunked import ChunkedOperator
+from workers.curvature.recorder import Recorder
 from workers.data import Data
 from workers.losses import Loss, accuracy
 from workers.spec import SpecError, TrialSpec
@@ -86,6 +87,7 @@ class Snapshot:
         self.classes = observer.data.outputs
         self._observer = observer
         self._pairs: dict[tuple[int, float], Eigenpairs] = {}
+        self._recorder: Recorder | None = None
         self._other_products = 0
 
     def memory(self, measurement: str) -> dict[str, Tensor]:
@@ -135,6 +137,23 @@ class Snapshot:
         """∇L, (p,)."""
         return self.hessian.gradient
 
+    @cached_property
+    def hessian_gradient(self) -> Tensor:
+        """H∇L, (p,)."""
+        return self.hessian @ self.gradient
+
+    @property
+    def known(self) -> tuple[Tensor, Tensor]:
+        """Vectors and H times them, (p, m) each, for a search to begin from: of the density of this step, or ∇L."""
+        if self._recorder is not None:
+            return self._recorder.known
+        return self.gradient[:, None], self.hessian_gradient[:, None]
+
+    def spectral_density(self, probes: int, steps: int) -> SpectralDensity:
+        """Of H; what is searched for later in this step goes on from the products of its first probe."""
+        self._recorder = Recorder(self.hessian)
+        return spectral_density(self._recorder, probes=probes, steps=steps, seed=self.probe_seed)
+
     @property
     def pairs(self) -> Eigenpairs:
         """The top eigenpairs as the trial's `top_eigenpairs` asks for them."""
@@ -147,7 +166,9 @@ class Snapshot:
             raise SpecError(f"top_eigenpairs.count: {count}: the model has only {self.parameters} parameters")
         key = (count or min(2 * self.classes, self.parameters), tol)
         if key not in self._pairs:
-            self._pairs[key] = top_eigenpairs(self.hessian, count=key[0], tol=tol, seed=self.probe_seed)
+            self._pairs[key] = top_eigenpairs(
+                self.hessian, count=key[0], tol=tol, seed=self.probe_seed, known=self.known
+            )
         return self._pairs[key]
 
     def evaluate(self, split: Literal["train", "test"]) -> tuple[float, float | None]:

@@ -129,18 +129,19 @@ def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | N
 
 
 def in_order(measure: Mapping[str, Request]) -> list[tuple[str, Request]]:
-    """The requests with every follower behind what it follows, and at its steps unless it has its own.
+    """The requests with those that lead first and every follower behind what it follows, at its steps unless it has own.
 
     >>> [name for name, _ in in_order({"gradient_overlap": Request(), "top_eigenpairs": Request(every=5)})]
     ['top_eigenpairs', 'gradient_overlap']
     """
 
-    def follows(name: str) -> bool:
-        return find.constant("measurements", name, "FOLLOWS") in measure
+    def place(name: str) -> tuple[bool, bool]:
+        follows = find.constant("measurements", name, "FOLLOWS") in measure
+        return follows, not find.constant("measurements", name, "LEADS")
 
     return [
         (name, replace(schedule_of(measure, name), options=measure[name].options))
-        for name in sorted(measure, key=follows)
+        for name in sorted(measure, key=place)
     ]
 
 

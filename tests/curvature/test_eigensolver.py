@@ -1,5 +1,7 @@
 """The eigensolver on matrices whose spectrum is prescribed."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import aslinearoperator
 
-from workers.curvature import eigensolver, top_eigenpairs
+from workers.curvature import eigensolver, spectral_density, top_eigenpairs
+from workers.curvature.recorder import Recorder
 
 SIZE = 200
 
@@ -294,3 +297,61 @@ def test_refusals():
         top_eigenpairs(H[:, :3], 2)
     with pytest.raises(ValueError, match="H: values of type"):
         top_eigenpairs(H.to(torch.complex64), 2)
+
+
+@pytest.mark.parametrize("name", ["outliers", "ninefold", "a cluster", "rank 3", "a dense bulk"])
+def test_goes_on_from_known_products(name):
+    spectrum, count = SPECTRA[name]
+    H = rotated(spectrum)
+    recorder = Recorder(H)
+    spectral_density(recorder, probes=2, steps=60, seed=3)
+    alone, further = (
+        top_eigenpairs(H, count, tol=1e-9),
+        top_eigenpairs(H, count, tol=1e-9, known=recorder.known),
+    )
+    norm = float(spectrum.abs().max())
+    # As in test_prescribed_spectra.
+    torch.testing.assert_close(further.values, alone.values, rtol=0, atol=2e-9 * norm + 1e-13 * norm)
+    assert bool(further.converged.all())
+    residuals = (H @ further.vectors - further.vectors * further.values).norm(dim=0)
+    assert float(residuals.max()) <= 2e-9 * norm
+    # 60 vectors are known; all but those that the known space lacks are saved.
+    assert further.products <= max(alone.products - 10, 20)
+
+
+def test_known_products_may_be_of_any_vectors():
+    H = rotated(SPECTRA["outliers"][0])
+    vectors = torch.stack(
+        [ones(len(H)), 2 * ones(len(H)), 0 * ones(len(H)), torch.arange(len(H)).double()], dim=1
+    )
+    pairs = top_eigenpairs(H, 10, tol=1e-9, known=(vectors, H @ vectors))
+    # As in test_prescribed_spectra.
+    torch.testing.assert_close(pairs.values, torch.linalg.eigvalsh(H).flip(0)[:10], rtol=0, atol=1e-8)
+    one = top_eigenpairs(H, 10, tol=1e-9, known=(vectors[:, 0], H @ vectors[:, 0]))
+    torch.testing.assert_close(one.values, pairs.values, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ((torch.ones(3, 1), torch.ones(3, 1)), "known: shape (3, 1), must be (200, m)"),
+        (
+            (torch.ones(SIZE), torch.full((SIZE,), torch.nan)),
+            "known: has values that are infinite or not a number",
+        ),
+        ((torch.ones(SIZE, 2), torch.ones(SIZE, 1)), "known: 2 vectors and 1 products, must be as many"),
+    ],
+)
+def test_known_products_that_do_not_fit(known, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        top_eigenpairs(rotated(BULK).float(), 3, known=known)
+
+
+def test_a_product_costs_two_passes_over_the_basis():
+    """Full orthogonality takes one product with all vectors and one with their transpose, not more."""
+    H = Reflected(torch.cat([decreasing(9, 3, 30), decreasing(-1, 1, 50_000)]))
+    with torch.profiler.profile() as profile:
+        pairs = top_eigenpairs(H, 20)
+    passes = sum(event.count for event in profile.key_averages() if event.key in ("aten::mv", "aten::addmv"))
+    # Two for each product, two for each opened end, and one for the last coefficients of a product where few are not 0.
+    assert passes <= 3 * pairs.products + 10

@@ -10,6 +10,7 @@ from torch import Tensor
 from workers.curvature.matrix import Matrix
 
 _SLAB = 2**16  # columns changed at a time in a restart
+_WORTH_INCLUDING = 0.1  # of a direction outside of the basis; the error of its product grows with the inverse
 
 
 @dataclass
@@ -68,14 +69,27 @@ class RitzBasis:
             coupling = torch.zeros(self.capacity, dtype=torch.float64)
             self._ends.append(_End(remainder / remainder.norm(), 1.0, coupling))
 
+    def include(self, direction: Tensor, image: Tensor) -> None:
+        """Makes a direction whose product is known a basis vector, unless it lies nearly in the space already."""
+        length = float(direction.norm())
+        if length == 0.0:
+            return
+        direction, image = direction / length, image / length
+        inside = self._vectors[: self.size] @ direction
+        direction = direction - inside @ self._vectors[: self.size]
+        image = image - inside @ self._images[: self.size]
+        length = float(direction.norm())
+        if length > _WORTH_INCLUDING:
+            self._add(direction / length, image / length)
+
     def expand(self, end: int) -> None:
         """Makes an end a basis vector, for one product; the product's remainder becomes the last end."""
         expanded = self._ends.pop(end)
         direction = self._outside(expanded.vector / expanded.norm)
         direction /= direction.norm()
-        self.add(direction, self._matrix.multiply(direction), expanded)
+        self._add(direction, self._matrix.multiply(direction), expanded)
 
-    def add(self, direction: Tensor, image: Tensor, expanded: _End | None = None) -> None:
+    def _add(self, direction: Tensor, image: Tensor, expanded: _End | None = None) -> None:
         """Makes a unit vector, orthogonal to the basis, one of it, with its product known."""
         before = ([] if expanded is None else [expanded]) + self._ends
         shares = [direction @ end.vector for end in before]

@@ -18,6 +18,7 @@ def bottom_eigenpairs(
     start: Tensor | None = None,
     seed: int = 0,
     max_products: int | None = None,
+    known: tuple[Tensor, Tensor] | None = None,
 ) -> Eigenpairs:
     """The `count` algebraically smallest eigenvalues of H with their eigenvectors, each as often as it occurs.
 
@@ -30,7 +31,9 @@ def bottom_eigenpairs(
         >>> bottom_eigenpairs(torch.diag(torch.tensor([1.0, 3.0, -5.0, 3.0])), count=2).values
         tensor([-5.,  1.], dtype=torch.float64)
     """
-    pairs = top_eigenpairs(_Negated(H), count, tol, start, seed, max_products)
+    if known is not None:
+        known = known[0], -known[1]
+    pairs = top_eigenpairs(_Negated(H), count, tol, start, seed, max_products, known)
     return replace(pairs, values=0.0 - pairs.values)  # 0.0 for 0, where a minus sign would give -0.0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from workers.curvature.basis import RitzBasis
 from workers.curvature.matrix import Matrix
@@ -54,6 +55,7 @@ def top_eigenpairs(
     start: Tensor | None = None,
     seed: int = 0,
     max_products: int | None = None,
+    known: tuple[Tensor, Tensor] | None = None,
 ) -> Eigenpairs:
     """The `count` algebraically largest eigenvalues of H with their eigenvectors, each as often as it occurs.
 
@@ -72,9 +74,11 @@ def top_eigenpairs(
         seed: of the random vectors; equal seeds give equal results, and the global random state is not touched.
         max_products: where to stop, at least K; None stops at max(1000, 100 K). What has not converged by then is
             marked in `converged`.
+        known: vectors and H times them, (p, m) each, which the search begins from and does not multiply again: the
+            gradient with its product, or a Krylov basis of `spectral_density`.
 
     Raises:
-        ValueError: H is not square; count, tol, start or max_products are out of range.
+        ValueError: H is not square; count, tol, start, max_products or known are out of range.
 
     Example:
         >>> top_eigenpairs(torch.diag(torch.tensor([1.0, 3.0, -5.0, 3.0])), count=3).values
@@ -83,12 +87,19 @@ def top_eigenpairs(
     matrix = Matrix(H)
     limit = max(1000, 100 * count) if max_products is None else max_products
     _check(matrix.size, count, tol, limit)
-    direction = None if start is None else _start_direction(start, matrix)
+    direction = None if start is None else normalize(_columns(start, "start", matrix), dim=0).sum(1)
     if matrix.size <= max(_DENSE_SIZE, 2 * count) and matrix.size <= limit:
         identity = torch.eye(matrix.size, dtype=matrix.dtype, device=matrix.device)
         vectors, images = identity, matrix.multiply(identity).T
     else:
         search = _Search(matrix, count, tol, limit, seed)
+        if known is not None:
+            vectors, images = (_columns(part, "known", matrix) for part in known)
+            if vectors.shape != images.shape:
+                raise ValueError(
+                    f"known: {vectors.shape[1]} vectors and {images.shape[1]} products, must be as many"
+                )
+            search.include(vectors, images)
         search.run(direction)
         vectors, images = search.leading()
         del search  # and its basis
@@ -104,6 +115,13 @@ class _Search:
         vector_bytes = 2 * matrix.size * torch.finfo(matrix.dtype).bits // 8
         capacity = min(max(_BASIS_VECTORS, 2 * count + 40), max(2 * count + 20, _BASIS_BYTES // vector_bytes))
         self._basis = RitzBasis(matrix, min(capacity, matrix.size))
+
+    def include(self, vectors: Tensor, images: Tensor) -> None:
+        """Begins from vectors whose products are known, as many as leave room to go on."""
+        for vector, image in list(zip(vectors.T, images.T, strict=True))[
+            : self._basis.capacity - self._count
+        ]:
+            self._basis.include(vector, image)
 
     def run(self, direction: Tensor | None) -> None:
         """Fills the basis until its leading Ritz pairs are those wanted, or the limit is reached."""
@@ -229,13 +247,12 @@ def _inner_products(first: Tensor, second: Tensor) -> Tensor:
     return total
 
 
-def _start_direction(start: Tensor, matrix: Matrix) -> Tensor:
-    if start.ndim not in (1, 2) or start.shape[0] != matrix.size:
-        raise ValueError(f"start: shape {tuple(start.shape)}, must be ({matrix.size}, m)")
-    if not bool(torch.isfinite(start).all()):
-        raise ValueError("start: has values that are infinite or not a number, must be finite")
-    columns = start.detach().to(device=matrix.device, dtype=matrix.dtype).reshape(matrix.size, -1)
-    return torch.nn.functional.normalize(columns, dim=0).sum(1)
+def _columns(given: Tensor, name: str, matrix: Matrix) -> Tensor:
+    if given.ndim not in (1, 2) or given.shape[0] != matrix.size:
+        raise ValueError(f"{name}: shape {tuple(given.shape)}, must be ({matrix.size}, m)")
+    if not bool(torch.isfinite(given).all()):
+        raise ValueError(f"{name}: has values that are infinite or not a number, must be finite")
+    return given.detach().to(device=matrix.device, dtype=matrix.dtype).reshape(matrix.size, -1)
 
 
 def _check(size: int, count: int, tol: float, limit: int) -> None:

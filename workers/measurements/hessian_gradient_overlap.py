@@ -19,8 +19,7 @@ class Record:
 
 
 def measure(snapshot: Snapshot) -> Record:
-    gradient = snapshot.gradient
-    return Record(cosine(gradient, snapshot.hessian @ gradient))
+    return Record(cosine(snapshot.gradient, snapshot.hessian_gradient))
 
 
 def products(classes: int) -> int:  # noqa: ARG001

@@ -26,7 +26,7 @@ class Record:
 def measure(snapshot: Snapshot, *, tol: Annotated[float, Gt(0), Lt(1)] = 1e-3) -> Record:
     from workers.curvature import bottom_eigenpairs
 
-    pairs = bottom_eigenpairs(snapshot.hessian, 1, tol, seed=snapshot.probe_seed)
+    pairs = bottom_eigenpairs(snapshot.hessian, 1, tol, seed=snapshot.probe_seed, known=snapshot.known)
     return Record(float(pairs.values[0]), float(pairs.residuals[0]))
 
 

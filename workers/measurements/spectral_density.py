@@ -10,6 +10,8 @@ from annotated_types import Ge
 if TYPE_CHECKING:
     from workers.snapshot import Snapshot
 
+LEADS = True
+
 
 @dataclass(frozen=True)
 class Record:
@@ -33,14 +35,7 @@ def measure(
     probes: Annotated[int, Ge(1)] = 4,
     lanczos_steps: Annotated[int, Ge(2)] = 80,
 ) -> Record:
-    from workers.curvature import spectral_density
-
-    density = spectral_density(
-        snapshot.hessian,
-        probes=probes,
-        steps=min(lanczos_steps, snapshot.parameters),
-        seed=snapshot.probe_seed,
-    )
+    density = snapshot.spectral_density(probes, min(lanczos_steps, snapshot.parameters))
     return Record(
         density_nodes=density.nodes.tolist(),
         density_weights=density.weights.tolist(),
