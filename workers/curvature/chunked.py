@@ -70,17 +70,16 @@ class ChunkedOperator(ABC):
     def __matmul__(self, vector: Tensor) -> Tensor:
         """The product with a vector (p,) or with the columns of a block (p, b), in the operator's type."""
         self._check_vector(vector)
-        columns = vector.detach().to(self.dtype).reshape(self.shape[0], -1)
+        columns = vector.detach().to(self.dtype).reshape(self.shape[0], -1).T
+        sums = [_WeightedSum() for _ in columns]
         with full_precision(self.device):
-            total = torch.zeros(columns.shape, dtype=torch.float64, device=self.device)
             for index in range(len(self._chunks)):
-                multiply, weight = self._product(index), self._weight(index)
+                multiply = self._product(index)
                 with self._recalled(index):
-                    for column in range(columns.shape[1]):
-                        product = multiply(self._unflatten(columns[:, column]))
-                        total[:, column] += weight * _flatten(product)
-        self.products += columns.shape[1]
-        return total.to(self.dtype).reshape(vector.shape)
+                    for column, total in zip(columns, sums, strict=True):
+                        total.add(multiply(self._unflatten(column)), self._weight(index))
+        self.products += len(columns)
+        return torch.stack([total.value(self.dtype) for total in sums], dim=1).reshape(vector.shape)
 
     def __repr__(self) -> str:
         chunks = self._chunks
@@ -112,7 +111,7 @@ class ChunkedOperator(ABC):
     def _loss_and_gradient(self) -> tuple[float, Tensor]:
         """Over all samples; keeps the graphs of as many chunks as memory allows."""
         forward_loss = self._forward_loss(self._chunks[0])
-        loss, gradient = 0.0, torch.zeros(self.shape[0], dtype=torch.float64, device=self.device)
+        loss, gradient = 0.0, _WeightedSum()
         keep = 1
         for index, chunk in enumerate(self._chunks):
             linearization, size = self._with_graph_size(chunk, index)
@@ -125,10 +124,10 @@ class ChunkedOperator(ABC):
                 keep = 1 if len(self._chunks) == 1 else kept_bytes(self.device) // max(size.total, 1)
             loss += weight * chunk_loss
             with self._recalled(index):
-                gradient += weight * _flatten(linearization.gradient())
+                gradient.add(linearization.gradient(), weight)
             if index < keep:
                 self._graphs.append(linearization.product)
-        return loss, gradient.to(self.dtype)
+        return loss, gradient.value(self.dtype)
 
     def _divide(self, chunk_size: int | None) -> list[slice]:
         """The samples in order, `chunk_size` at a time; the last chunk may be smaller."""
@@ -171,8 +170,25 @@ class ChunkedOperator(ABC):
             raise ValueError(f"vector: on {vector.device}, must be on {self.device}, where the operator is")
 
 
-def _flatten(tensors: Tensors) -> Tensor:
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+class _WeightedSum:
+    """Σ wᵢ xᵢ over chunks, in float64; of a single chunk, whose weight is 1, x itself."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+
+    def add(self, parts: Tensors, weight: float) -> None:
+        """Adds one chunk's x, shaped as the parameters."""
+        if weight == 1.0:
+            self._parts = [part.detach() for part in parts]
+        elif not self._parts:
+            self._parts = [weight * part.detach().double() for part in parts]
+        else:
+            for total, part in zip(self._parts, parts, strict=True):
+                total.add_(part.detach(), alpha=weight)
+
+    def value(self, dtype: torch.dtype) -> Tensor:
+        """The sum, (p,)."""
+        return torch.cat([part.reshape(-1).to(dtype) for part in self._parts])
 
 
 def _check_data(inputs: Tensor, targets: Tensor, chunk_size: int | None, precision: str | None) -> None:

