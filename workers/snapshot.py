@@ -66,7 +66,7 @@ class Observer:
 
 
 class Snapshot:
-    """What a measurement is handed. Everything in it is at θ_t and computed at most once.
+    """What a measurement is handed. Everything in it is at θ_t, and no product with H that is known is made again.
 
     `model` is a copy at θ_t, `loss(model(inputs), targets)` on the measurement set `inputs`, `targets` is L;
     `batch_gradient` and `update` (θ_{t+1} − θ_t) are (p,), or None at the last step, which no step follows.
@@ -109,13 +109,14 @@ class Snapshot:
         """Another curvature operator of L, such as GaussNewtonOperator, on the chunks of H and with `options`.
 
         It is of the parameters that require a gradient now. Its products count as Hessian products when the block
-        ends, and then its graphs are given up. Raises Diverged where L is not finite.
+        ends, and then its kept graphs are given up. Raises Diverged where L is not finite.
         """
         made = self._made(kind, **options)
         try:
             yield made
         finally:
             self._other_products += made.products
+            made.release()
 
     def _made(self, kind: Callable[..., Kind], **options: Any) -> Kind:
         observer = self._observer
@@ -139,15 +140,24 @@ class Snapshot:
 
     @cached_property
     def hessian_gradient(self) -> Tensor:
-        """H∇L, (p,)."""
-        return self.hessian @ self.gradient
+        """H∇L/‖∇L‖, (p,): of a unit vector, since H∇L may be infinite where neither is; of 0 where ∇L is 0."""
+        return self.hessian @ self._direction
+
+    @cached_property
+    def _direction(self) -> Tensor:
+        gradient = self.gradient.double()
+        direction: Tensor = gradient / gradient.norm().clamp_min(1e-300)
+        return direction.to(self.gradient.dtype)
 
     @property
     def known(self) -> tuple[Tensor, Tensor]:
-        """Vectors and H times them, (p, m) each, for a search to begin from: of the density of this step, or ∇L."""
-        if self._recorder is not None:
-            return self._recorder.known
-        return self.gradient[:, None], self.hessian_gradient[:, None]
+        """Vectors and H times them, (p, m) each, for a search to begin from: of the density of this step, or ∇L.
+
+        What it finds agrees within its tolerance, whatever it began from.
+        """
+        if self._recorder is not None and (known := self._recorder.known) is not None:
+            return known
+        return self._direction[:, None], self.hessian_gradient[:, None]
 
     def spectral_density(self, probes: int, steps: int) -> SpectralDensity:
         """Of H; what is searched for later in this step goes on from the products of its first probe."""

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import click
+import torch
 from alone import peak_bytes
 from equal_residual import Remembered, eigsh_tolerance, lanczos_steps
 from libraries import OURS, SOLVERS, Solution, absent
@@ -109,13 +110,20 @@ def judge(rows: list[dict[str, Any]], solutions: dict[int, Solution], wrong: dic
     largest = float(solutions[0].values.max())
     converged = [i for i in solutions if float(wrong[i].max()) <= 1.5 * RESIDUAL * largest]
     best = [
-        max(float(solutions[i].values.sort(descending=True)[0][k]) for i in converged or [0])
+        max(
+            float(solutions[i].values.sort(descending=True)[0][k])
+            for i in converged or [0]
+            if k < len(solutions[i].values)
+        )
         for k in range(len(solutions[0].values))
     ]
     for index, solution in solutions.items():
         order = solution.values.argsort(descending=True)
         residuals = (wrong[index] / abs(best[0]))[order]
         values = solution.values[order].tolist()
+        missing = len(best) - len(values)
+        values += [float("nan")] * missing
+        residuals = torch.cat([residuals, torch.full((missing,), torch.inf, dtype=residuals.dtype)])
         rows[index]["values"] = values
         rows[index]["residuals"] = residuals.tolist()
         rows[index]["right"] = sum(

@@ -64,7 +64,7 @@ def main(
     from report import heading, megabytes, plain_table
     from yardstick import surroundings
 
-    found: dict[str, Any] = {**surroundings(device), "budgets": budgets()}
+    found: dict[str, Any] = {**surroundings(device), "budgets": budgets(device)}
     click.echo(heading(found))
     few = 2 if quick else None
 
@@ -185,16 +185,21 @@ def weigh(problem: "Problem") -> dict[str, Any]:
     return {"samples": len(problem.inputs), "parameters": problem.size, "peak_bytes": peak}
 
 
-def budgets() -> dict[str, int]:
+def budgets(device: str) -> dict[str, int]:
     """The sizes that the kernel's source states, by the names they have there."""
     import importlib
 
     modules = [importlib.import_module(f"workers.curvature.{name}") for name in ("memory", "eigensolver")]
-    return {
+    stated = {
         name.strip("_"): value
         for module in modules
         for name, value in vars(module).items()
-        if name.endswith("_BYTES") and isinstance(value, int)
+        if name.endswith("_BYTES")
+    }
+    return {
+        name: value[device] if isinstance(value, dict) else value
+        for name, value in stated.items()
+        if isinstance(value, int | dict)
     }
 
 

@@ -82,3 +82,15 @@ def test_second_derivative_needs_no_kernel_as_large_as_the_image():
 
     assert largest_kernel(FastConvolutions()) == 3
     assert largest_kernel(torch.enable_grad()) > 3
+
+
+def test_function_transforms_and_complex_numbers_are_left_to_torch():
+    x, w = normal(3, 1, 2, 5, 5), normal(2, 2, 3, 3, seed=2)
+    expected = torch.stack([functional.conv2d(image, w) for image in x])
+    complex_expected = torch.complex(expected[0], 0 * expected[0])
+    with FastConvolutions():
+        # The same sums in another order.
+        torch.testing.assert_close(torch.func.vmap(lambda image: functional.conv2d(image, w))(x), expected)
+        torch.testing.assert_close(
+            functional.conv2d(x[0].cfloat().cdouble(), w.cdouble()), complex_expected, rtol=1e-6, atol=1e-6
+        )

@@ -299,3 +299,29 @@ def test_vectors_of_another_shape_are_refused(shape):
         H @ torch.ones(shape)
     with pytest.raises(TypeError, match="vector: list, must be a tensor"):
         H @ [1.0] * 6
+
+
+def test_released_graphs_are_made_anew():
+    case = models.make("mlp")
+    H = HessianOperator(*case.arguments, chunk_size=4)
+    before = H @ identity(H)
+    H.release()
+    assert not H._graphs
+    assert torch.equal(H @ identity(H), before)
+
+
+def test_what_it_is_and_how_it_works_is_in_its_repr(monkeypatch):
+    case = models.make("mlp")
+    assert repr(HessianOperator(*case.arguments, chunk_size=4)).startswith(
+        "HessianOperator(shape=(43, 43), float64 on cpu, 10 samples in 3 chunks of 4, graphs kept: all, "
+    )
+    monkeypatch.setattr("workers.curvature.chunked.kept_bytes", lambda _: 0)
+    assert "graphs kept: 0" in repr(HessianOperator(*case.arguments, chunk_size=4))
+
+
+def test_batch_norm_without_running_statistics_is_one_chunk(monkeypatch):
+    case = models.make("batch norm in eval")
+    norm = next(module for module in case.model if isinstance(module, nn.BatchNorm1d))
+    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    monkeypatch.setitem(memory.CHUNK_BYTES, "cpu", 1)
+    assert len(HessianOperator(*case.arguments)._chunks) == 1

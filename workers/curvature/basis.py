@@ -10,7 +10,6 @@ from torch import Tensor
 from workers.curvature.matrix import Matrix
 
 _SLAB = 2**16  # columns changed at a time in a restart
-_WORTH_INCLUDING = 0.1  # of a direction outside of the basis; the error of its product grows with the inverse
 
 
 @dataclass
@@ -29,12 +28,11 @@ class RitzBasis:
 
     With V the basis, T = VᵀHV, F the *open ends*, directions still to be explored, and E their couplings,
     H V = V T + F E. An end that is expanded becomes a basis vector, and what its product adds to the space is a new
-    end: from one end this is the Lanczos method, from several a band Lanczos method. Which part of a new product lies
-    in the basis is known from E; an end is made orthogonal to all vectors once, when it is expanded. The residual of a
-    Ritz pair (θ, V y) is F E y, so that its size is known without touching a long vector.
+    end: from one end this is the Lanczos method, from several a band Lanczos method. An end is made orthogonal to all
+    vectors twice, when it is left and when it is expanded. The residual of a Ritz pair (θ, V y) is F E y, so that its
+    size is known without touching a long vector.
 
-    Vectors are stored as rows; T, E and all small matrices are in float64 on the CPU. A product waits for the device
-    once.
+    Vectors are stored as rows; T, E and all small matrices are in float64 on the CPU.
     """
 
     def __init__(self, matrix: Matrix, capacity: int) -> None:
@@ -70,43 +68,29 @@ class RitzBasis:
             self._ends.append(_End(remainder / remainder.norm(), 1.0, coupling))
 
     def include(self, direction: Tensor, image: Tensor) -> None:
-        """Makes a direction whose product is known a basis vector, unless it lies nearly in the space already."""
-        length = float(direction.norm())
-        if length == 0.0:
-            return
-        direction, image = direction / length, image / length
-        inside = self._vectors[: self.size] @ direction
-        direction = direction - inside @ self._vectors[: self.size]
-        image = image - inside @ self._images[: self.size]
-        length = float(direction.norm())
-        if length > _WORTH_INCLUDING:
-            self._add(direction / length, image / length)
+        """Makes a unit vector, orthogonal to the basis, one of it, with its product known."""
+        self._add(direction, image)
 
     def expand(self, end: int) -> None:
         """Makes an end a basis vector, for one product; the product's remainder becomes the last end."""
         expanded = self._ends.pop(end)
         direction = self._outside(expanded.vector / expanded.norm)
         direction /= direction.norm()
-        self._add(direction, self._matrix.multiply(direction), expanded)
+        self._add(direction, self._matrix.multiply(direction))
 
-    def _add(self, direction: Tensor, image: Tensor, expanded: _End | None = None) -> None:
-        """Makes a unit vector, orthogonal to the basis, one of it, with its product known."""
-        before = ([] if expanded is None else [expanded]) + self._ends
-        shares = [direction @ end.vector for end in before]
-        for end, share in zip(self._ends, shares[len(before) - len(self._ends) :], strict=True):
-            end.vector = end.vector - share * direction
-        along, *known = torch.stack([direction @ image, *shares]).to("cpu", torch.float64)
+    def _add(self, direction: Tensor, image: Tensor) -> None:
         new = self.size
         self._vectors[new], self._images[new] = direction, image
         self.size += 1
-        for share, end in zip(known, before, strict=True):
-            self._gram[new, :new] += share * end.coupling[:new]
-        self._gram[:new, new] = self._gram[new, :new]
-        self._gram[new, new] = along
-        remainder = image - self._combination(self.gram[new])
+        basis = self._vectors[: self.size]
+        # Measured, although E tells all but the last: where rounding makes H unsymmetric, E is wrong.
+        inside = basis @ image
+        self._gram[new, : self.size] = self._gram[: self.size, new] = inside.to("cpu", torch.float64)
+        for end in self._ends:
+            end.vector = end.vector - (direction @ end.vector) * direction
         coupling = torch.zeros(self.capacity, dtype=torch.float64)
         coupling[new] = 1
-        self._ends.append(_End(remainder, 0.0, coupling))
+        self._ends.append(_End(torch.addmv(image, basis.T, inside, alpha=-1), 0.0, coupling))
         self._measure_ends()
 
     def ritz(self) -> tuple[Tensor, Tensor]:
@@ -157,13 +141,6 @@ class RitzBasis:
         """The part of a vector orthogonal to the basis; an opened end goes through this twice, now and when expanded."""
         basis = self._vectors[: self.size]
         return torch.addmv(vector, basis.T, basis @ vector, alpha=-1)
-
-    def _combination(self, coefficients: Tensor) -> Tensor:
-        """Σ yᵢ vᵢ; of most products only the last two parts are not 0."""
-        used = coefficients.nonzero().reshape(-1)
-        if 2 * len(used) > self.size:
-            return coefficients.to(self._vectors) @ self._vectors[: self.size]
-        return coefficients[used].to(self._vectors) @ self._vectors[used.to(self._vectors.device)]
 
     def _measure_ends(self) -> None:
         """Takes the norms of the ends, and drops those at rounding level: the basis is invariant in that direction."""

@@ -78,6 +78,7 @@ class ChunkedOperator(ABC):
                 with self._recalled(index):
                     for column, total in zip(columns, sums, strict=True):
                         total.add(multiply(self._unflatten(column)), self._weight(index))
+                del multiply  # before the next graph is made
         self.products += len(columns)
         return torch.stack([total.value(self.dtype) for total in sums], dim=1).reshape(vector.shape)
 
@@ -89,6 +90,10 @@ class ChunkedOperator(ABC):
             f"{len(self._inputs)} samples in {len(chunks)} chunks of {chunks[0].stop}, graphs kept: {kept}, "
             f"{self._graph_bytes / 2**20:.0f} MiB each)"
         )
+
+    def release(self) -> None:
+        """Gives up the kept graphs; later products make them anew."""
+        self._graphs.clear()
 
     @abstractmethod
     def _linearize(self, inputs: Tensor, targets: Tensor) -> Linearization:
@@ -127,6 +132,7 @@ class ChunkedOperator(ABC):
                 gradient.add(linearization.gradient(), weight)
             if index < keep:
                 self._graphs.append(linearization.product)
+            del linearization  # before the next graph is made
         return loss, gradient.value(self.dtype)
 
     def _divide(self, chunk_size: int | None) -> list[slice]:

@@ -49,7 +49,7 @@ def _convolution(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The convolution, or torch's own where there is no batch or the padding is uneven."""
+    """The convolution, or torch's own where there is no batch, the padding is uneven, or numbers are not plain."""
     sizes = weight.shape[2:]
     strides, dilations = _each(stride, len(sizes)), _each(dilation, len(sizes))
     if padding == "valid":
@@ -58,7 +58,7 @@ def _convolution(
         total = [step * (size - 1) for step, size in zip(dilations, sizes, strict=True)]
         even = all(width % 2 == 0 for width in total)
         padding = [width // 2 for width in total] if even else padding
-    if isinstance(padding, str) or input.ndim != weight.ndim:
+    if isinstance(padding, str) or input.ndim != weight.ndim or not _plain(input, weight):
         return native(input, weight, bias, stride, padding, dilation, groups)
     paddings = _each(padding, len(sizes))
     output: Tensor = _Convolution.apply(
@@ -134,6 +134,12 @@ class _WeightDerivative(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _plain(*operands: Tensor) -> bool:
+    """Whether these are real and no function transform, such as vmap, is at work on them."""
+    stack = torch._C._functorch.peek_interpreter_stack()
+    return stack is None and not any(operand.is_complex() for operand in operands)
 
 
 def _each(value: Any, dimensions: int) -> list[int]:

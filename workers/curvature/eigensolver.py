@@ -21,9 +21,10 @@ from workers.curvature.matrix import Matrix
 
 _DENSE_SIZE = 64  # up to here the whole matrix is made instead
 _BASIS_BYTES = (
-    2**31
-)  # of the basis and its products, unless the pairs wanted need more; the result takes 4 K vectors
+    2**32
+)  # of the basis and its products, unless the pairs wanted need more; the result takes 5 K vectors
 _BASIS_VECTORS = 160
+_LEAST_SHARE = 1e-2  # of known vectors in a direction, squared and summed, for it to be begun from
 
 # The second chain. Fewer than 4 steps say nothing: its first vector has hardly any part in a single eigenvector. After
 # that a missed eigenvalue is suspected within 3 residuals above the chain's largest Ritz value: a vector with a share a
@@ -88,18 +89,18 @@ def top_eigenpairs(
     limit = max(1000, 100 * count) if max_products is None else max_products
     _check(matrix.size, count, tol, limit)
     direction = None if start is None else normalize(_columns(start, "start", matrix), dim=0).sum(1)
+    given = None if known is None else tuple(_columns(part, "known", matrix) for part in known)
+    if given is not None and given[0].shape != given[1].shape:
+        raise ValueError(
+            f"known: {given[0].shape[1]} vectors and {given[1].shape[1]} products, must be as many"
+        )
     if matrix.size <= max(_DENSE_SIZE, 2 * count) and matrix.size <= limit:
         identity = torch.eye(matrix.size, dtype=matrix.dtype, device=matrix.device)
         vectors, images = identity, matrix.multiply(identity).T
     else:
         search = _Search(matrix, count, tol, limit, seed)
-        if known is not None:
-            vectors, images = (_columns(part, "known", matrix) for part in known)
-            if vectors.shape != images.shape:
-                raise ValueError(
-                    f"known: {vectors.shape[1]} vectors and {images.shape[1]} products, must be as many"
-                )
-            search.include(vectors, images)
+        if given is not None:
+            search.include(*given)
         search.run(direction)
         vectors, images = search.leading()
         del search  # and its basis
@@ -117,10 +118,25 @@ class _Search:
         self._basis = RitzBasis(matrix, min(capacity, matrix.size))
 
     def include(self, vectors: Tensor, images: Tensor) -> None:
-        """Begins from vectors whose products are known, as many as leave room to go on."""
-        for vector, image in list(zip(vectors.T, images.T, strict=True))[
-            : self._basis.capacity - self._count
-        ]:
+        """Begins from vectors whose products are known, made orthonormal, as many as leave room to go on.
+
+        Directions that they nearly lack are left out: errors of the products would grow with the inverse of their share.
+        """
+        lengths = vectors.norm(dim=0)
+        present = lengths > 0
+        rows, products = (
+            (part[:, present] / lengths[present]).T[: self._basis.capacity - self._count]
+            for part in (vectors, images)
+        )
+        overlap = _inner_products(rows, rows)
+        shares, rotation = torch.linalg.eigh(overlap)
+        plain = shares > _LEAST_SHARE
+        weights = (rotation[:, plain] / shares[plain].sqrt()).T
+        if bool(plain.all()):  # in their order: of a Krylov basis itself, which leaves one end
+            weights = torch.linalg.inv(torch.linalg.cholesky(overlap))
+        weights = weights.to(rows)
+        for vector, image in zip(weights @ rows, weights @ products, strict=True):
+            self._matrix.see(image)
             self._basis.include(vector, image)
 
     def run(self, direction: Tensor | None) -> None:

@@ -74,9 +74,8 @@ class FrozenModel:
 
     @property
     def normalises_by_batch(self) -> bool:
-        """Whether a batch norm in train mode makes each sample's output depend on the samples beside it."""
-        norms = nn.modules.batchnorm._BatchNorm
-        return any(training and isinstance(module, norms) for module, training in self._modes)
+        """Whether a batch norm makes each sample's output depend on the samples beside it."""
+        return any(uses_batch_statistics(module, training) for module, training in self._modes)
 
     @contextmanager
     def evaluation(self, seed: int) -> Iterator[None]:
@@ -96,6 +95,13 @@ class FrozenModel:
 
     def _state(self) -> dict[str, Tensor]:
         return {**self._parameters, **{name: buffer.clone() for name, buffer in self._buffers.items()}}
+
+
+def uses_batch_statistics(module: nn.Module, training: bool) -> bool:
+    """Whether it is a batch norm that takes them: in train mode, or where it keeps no others."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return False
+    return training or module.running_mean is None
 
 
 def frozen_copy(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -20,7 +20,6 @@ class Matrix:
     Attributes:
         size: p, for a matrix of shape (p, p).
         products: vectors multiplied so far.
-        largest_image: the largest ‖Hv‖ of unit vectors v so far, a lower bound of ‖H‖.
 
     Raises:
         ValueError: the matrix is not square, or its values are complex.
@@ -47,12 +46,21 @@ class Matrix:
         self.device = torch.device(getattr(operator, "device", "cpu") if not self._takes_arrays else "cpu")
         self.size = int(shape[0])
         self.products = 0
-        self.largest_image = 0.0
+        self._largest = torch.zeros((), dtype=self.dtype, device=self.device)
 
     def multiply(self, vectors: Tensor) -> Tensor:
         """H v, for a unit vector v of shape (p,) or a block of them (p, b)."""
         self.products += 1 if vectors.ndim == 1 else vectors.shape[1]
         image = self._operator @ (vectors.numpy() if self._takes_arrays else vectors)
         result = torch.as_tensor(image, dtype=self.dtype, device=self.device).detach()
-        self.largest_image = max(self.largest_image, float(result.norm(dim=0).max()))
+        self.see(result)
         return result
+
+    def see(self, image: Tensor) -> None:
+        """Takes note of H times a unit vector, or of a block of them; does not wait for the device."""
+        self._largest = torch.maximum(self._largest, image.norm(dim=0).max())
+
+    @property
+    def largest_image(self) -> float:
+        """The largest ‖Hv‖ of unit vectors v so far, a lower bound of ‖H‖."""
+        return float(self._largest)

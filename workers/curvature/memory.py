@@ -49,14 +49,15 @@ def with_graph_size(build: Callable[[], T], constants: Iterable[Tensor]) -> tupl
 def samples_that_fit(probe: GraphSize, samples: int, device: torch.device) -> int:
     """The chunk size at which the graph is as large as it may be, when that of `samples` samples is `probe`."""
     kind = "cpu" if device.type == "cpu" else "cuda"
-    chunk = CHUNK_BYTES[kind] // max(probe.total, 1)
-    tensor = TENSOR_BYTES[kind] // max(probe.largest, 1)
-    return max(1, samples * min(chunk, tensor))
+    chunk = samples * CHUNK_BYTES[kind] // max(probe.total, 1)
+    tensor = samples * TENSOR_BYTES[kind] // max(probe.largest, 1)
+    return max(1, min(chunk, tensor))
 
 
 def kept_bytes(device: torch.device) -> int:
     """What kept graphs may take; it changes the speed of a product and nothing else."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free // 4
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + cached) // 4
     return CPU_KEPT_BYTES

@@ -13,7 +13,8 @@ _BYTES = 2**31  # of what is remembered
 class Recorder:
     """H, with its products remembered: the first column of each block, up to 2 GiB of them.
 
-    Of `spectral_density` that is the Krylov basis of its first probe, from which `top_eigenpairs` can begin.
+    Of `spectral_density` that is the Krylov basis of its first probe, until that has ended; `top_eigenpairs` can begin
+    from it.
 
     Example:
         >>> recorder = Recorder(torch.diag(torch.tensor([1.0, 3.0])))
@@ -40,6 +41,9 @@ class Recorder:
         return images
 
     @property
-    def known(self) -> tuple[Tensor, Tensor]:
-        """The vectors and H times them, (p, m) each."""
-        return torch.stack(self._vectors, dim=1), torch.stack(self._images, dim=1)
+    def known(self) -> tuple[Tensor, Tensor] | None:
+        """The vectors and H times them, (p, m) each; None if there are none."""
+        if not self._vectors:
+            return None
+        # as rows, of which the columns are only a view
+        return torch.stack(self._vectors).T, torch.stack(self._images).T

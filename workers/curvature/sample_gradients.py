@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from workers.curvature.frozen import full_precision
+from workers.curvature.frozen import full_precision, uses_batch_statistics
 from workers.curvature.operators import one_tensor
 
 # Of the gradients that are formed at once: on a CPU what stays in its caches, elsewhere what keeps it busy.
@@ -48,8 +48,7 @@ def sample_gradient_norms(
         >>> sample_gradient_norms(line, torch.nn.functional.mse_loss, torch.eye(2), torch.ones(2, 1))
         tensor([2., 2.], dtype=torch.float64)
     """
-    norms = nn.modules.batchnorm._BatchNorm
-    if any(module.training for module in model.modules() if isinstance(module, norms)):
+    if any(uses_batch_statistics(module, module.training) for module in model.modules()):
         raise ValueError(
             "model: a batch norm on batch statistics leaves a sample no gradient of its own, must be in eval mode"
         )
