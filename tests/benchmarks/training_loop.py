@@ -1,4 +1,4 @@
-"""Claim: a training step costs what the bare loop of a good PyTorch user costs; what a trial adds is some hundredths of it where a step is small.
+"""Claim: a training step costs what the bare loop of a good PyTorch user costs, and some hundredths more where it is small.
 
 Evidence: `python tests/benchmarks/training_loop.py` prints the table whose numbers stand here: CPU time of a step on one
 thread, and its ratio to that of the bare loop in the same round: the median of all rounds, with their quartiles. The
