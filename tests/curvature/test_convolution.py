@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
+from workers.curvature import HessianOperator
 from workers.curvature.convolution import FastConvolutions
 
 GEOMETRIES = [
@@ -67,6 +69,13 @@ def test_what_has_no_batch_or_an_uneven_padding_is_left_to_torch():
     )
 
 
+def width_of_kernels(work):
+    """The widest kernel that any convolution has in it."""
+    with torch.profiler.profile(record_shapes=True) as profile:
+        work()
+    return max(event.input_shapes[1][-1] for event in profile.events() if event.name == "aten::convolution")
+
+
 def test_second_derivative_needs_no_kernel_as_large_as_the_image():
     """What the whole file is for: torch's own second derivative convolves with the image for a kernel."""
     x, w = normal(4, 2, 12, 12).requires_grad_(), normal(3, 2, 3, 3, seed=2).requires_grad_()
@@ -75,10 +84,9 @@ def test_second_derivative_needs_no_kernel_as_large_as_the_image():
         with context:
             value = functional.conv2d(x, w, padding=1).tanh().square().sum()
         first = torch.autograd.grad(value, (x, w), create_graph=True)
-        with torch.profiler.profile(record_shapes=True) as profile:
-            torch.autograd.grad(first, (x, w), [torch.ones_like(x), torch.ones_like(w)])
-        events = [event for event in profile.events() if event.name == "aten::convolution"]
-        return max(event.input_shapes[1][-1] for event in events)
+        return width_of_kernels(
+            lambda: torch.autograd.grad(first, (x, w), [torch.ones_like(x), torch.ones_like(w)])
+        )
 
     assert largest_kernel(FastConvolutions()) == 3
     assert largest_kernel(torch.enable_grad()) > 3
@@ -94,3 +102,11 @@ def test_function_transforms_and_complex_numbers_are_left_to_torch():
         torch.testing.assert_close(
             functional.conv2d(x[0].cfloat().cdouble(), w.cdouble()), complex_expected, rtol=1e-6, atol=1e-6
         )
+
+
+def test_products_with_the_hessian_use_them():
+    convolutions = [nn.Conv2d(2, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, 3, 3, padding=1), nn.Tanh()]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(3 * 12 * 12, 4)).double()
+    targets = torch.zeros(5, dtype=torch.long)
+    H = HessianOperator(model, functional.cross_entropy, normal(5, 2, 12, 12), targets)
+    assert width_of_kernels(lambda: H @ normal(H.shape[0])) == 3
