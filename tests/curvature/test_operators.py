@@ -325,3 +325,23 @@ def test_batch_norm_without_running_statistics_is_one_chunk(monkeypatch):
     norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     monkeypatch.setitem(memory.CHUNK_BYTES, "cpu", 1)
     assert len(HessianOperator(*case.arguments)._chunks) == 1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0, 3.0], dtype=torch.float64)),
+        nn.CrossEntropyLoss(ignore_index=1),
+    ],
+    ids=["sum", "weights", "ignored"],
+)
+def test_a_loss_that_is_no_mean_over_samples_is_refused(loss):
+    """Such a loss would depend on the chunks, and they on the memory there is."""
+    model = nn.Linear(4, 3).double()
+    inputs = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 1, 2, 0, 0, 2, 1, 1, 1])
+    for operator in (HessianOperator, GaussNewtonOperator):
+        with pytest.raises(ValueError, match=r"loss: .* must be the mean over samples"):
+            operator(model, loss, inputs, targets)
+    assert HessianOperator(model, nn.CrossEntropyLoss(), inputs, targets).loss > 0

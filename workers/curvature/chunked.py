@@ -158,7 +158,10 @@ class ChunkedOperator(ABC):
     def _forward_loss(self, chunk: slice) -> float:
         """The loss of the first samples, evaluated once more."""
         with self._model.evaluation(seed=0):
-            loss = self._loss_function(self._model(self._inputs[chunk]), self._targets[chunk])
+            outputs = self._model(self._inputs[chunk])
+            loss = self._loss_function(outputs, self._targets[chunk])
+            if isinstance(outputs, Tensor) and outputs.ndim > 0 and len(outputs) == chunk.stop > 1:
+                _check_mean(self._loss_function, outputs.detach(), self._targets[chunk], self.dtype)
         return _checked_loss(loss, chunk)
 
     def _unflatten(self, vector: Tensor) -> Tensors:
@@ -218,6 +221,27 @@ def _checked_loss(loss: Tensor, chunk: slice) -> float:
             f"loss: {float(loss.detach())} on samples {chunk.start}..{chunk.stop - 1}, must be finite"
         )
     return float(loss.detach())
+
+
+def _check_mean(
+    function: Callable[..., Tensor], outputs: Tensor, targets: Tensor, dtype: torch.dtype
+) -> None:
+    # Two uneven parts: a sum, or a mean weighted by class, is not the mean of its parts weighted by their samples.
+    first = (len(outputs) + 2) // 3
+    whole = function(outputs, targets)
+    parts = [function(outputs[part], targets[part]) for part in (slice(first), slice(first, None))]
+    if any(value.ndim != 0 for value in (whole, *parts)):
+        return
+    values = [float(value) for value in parts]
+    shares = [first / len(outputs), 1 - first / len(outputs)]
+    mean = sum(share * value for share, value in zip(shares, values, strict=True))
+    # Sums in another order differ by a few units of rounding for each of some hundreds of terms.
+    slack = 1000 * torch.finfo(dtype).eps * max(abs(value) for value in (float(whole), *values))
+    if abs(float(whole) - mean) > slack:
+        raise ValueError(
+            f"loss: {float(whole)!r} over {len(outputs)} samples but {mean!r} as the mean over two parts of them, must be "
+            "the mean over samples; with weights or ignored targets divide by the number of samples"
+        )
 
 
 def _check_repeats(once: float, again: float, dtype: torch.dtype) -> None:
