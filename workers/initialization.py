@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from workers import find, seeding
-from workers.spec import Component, SpecError
+from workers.data import Data
+from workers.spec import Component, SpecError, TrialSpec
 
 
 def initialize(model: nn.Module, scheme: str, generator: torch.Generator) -> None:
@@ -77,3 +78,16 @@ def build_model(
         )
     initialize(model, initialization, seeding.generator(seed, "initialization"))
     return model.to(device=device, dtype=getattr(torch, precision))
+
+
+def model_of(spec: TrialSpec, data: Data, device: str = "cpu") -> nn.Module:
+    """The model that a trial begins with: `build_model` as the trial's spec says, for its data."""
+    return build_model(
+        spec.architecture,
+        data.input_shape,
+        data.outputs,
+        initialization=spec.initialization,
+        seed=spec.seed,
+        precision=spec.precision,
+        device=device,
+    )

@@ -13,7 +13,7 @@ import torch
 
 from workers import find, seeding
 from workers.data import load_data
-from workers.initialization import build_model
+from workers.initialization import model_of
 from workers.losses import LOSSES
 from workers.measurements import schedule_of
 from workers.result import Moment, Row, TrialResult, TrialStatus, as_row
@@ -50,15 +50,7 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
         precision=spec.precision,
         device=context.device,
     )
-    model = build_model(
-        spec.architecture,
-        data.input_shape,
-        data.outputs,
-        initialization=spec.initialization,
-        seed=spec.seed,
-        precision=spec.precision,
-        device=context.device,
-    )
+    model = model_of(spec, data, context.device)
     torch.manual_seed(seeding.stream_seed(spec.seed, "dropout"))
     loss = LOSSES[spec.loss]
     training = Training(spec, data, model, loss)

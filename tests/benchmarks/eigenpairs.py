@@ -43,7 +43,7 @@ one that is absent is left out.
   resnet18  with CIFAR's stem on 4 images, 3 pairs, one round
   tiny      a look at the table in seconds; only where asked for
 
-That is what two cores do in about a quarter of an hour. --full, meant for a GPU,
+ResNet-18 takes longer than the rest together, on two cores many minutes. --full, meant for a GPU,
 takes 60,000 digits and 20 pairs, 10,000 and 2,048 images and 10 pairs.
 
 \b

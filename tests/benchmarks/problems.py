@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.data import Data, load_data
-from workers.initialization import build_model
+from workers.initialization import model_of
 from workers.losses import cross_entropy
 from workers.spec import Component, TrialSpec
 from workers.training import Training
@@ -83,15 +83,7 @@ def moments(
         learning_rate=case.learning_rate,
         steps=case.steps,
     )
-    model = build_model(
-        spec.architecture,
-        data.input_shape,
-        data.outputs,
-        initialization=spec.initialization,
-        seed=spec.seed,
-        precision=spec.precision,
-        device=device,
-    )
+    model = model_of(spec, data, device)
     training = Training(spec, data, model, cross_entropy)
     for moment in ("initialisation", f"after {case.steps} steps"):
         while moment != "initialisation" and training.step < case.steps:

@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from workers import seeding
 from workers.data import Data, load_data
-from workers.initialization import build_model
+from workers.initialization import model_of
 from workers.losses import LOSSES
 from workers.spec import Component, TrialSpec
 from workers.training import Training
@@ -101,18 +101,7 @@ LOOPS = {"bare": bare_loop, "ours": our_loop, "control": bare_loop}
 def measure(case: str, rounds: int) -> dict[str, list[float]]:
     """CPU seconds a step of each loop, round by round. Raises RuntimeError where the loops train differently."""
     spec, data = specification(case), data_of(case)
-    models = {
-        name: build_model(
-            spec.architecture,
-            data.input_shape,
-            data.outputs,
-            initialization=spec.initialization,
-            seed=spec.seed,
-            precision=spec.precision,
-            device="cpu",
-        )
-        for name in LOOPS
-    }
+    models = {name: model_of(spec, data) for name in LOOPS}
     running = {name: loop(spec, data, models[name]) for name, loop in LOOPS.items()}
     names, seconds = list(LOOPS), {name: list[float]() for name in LOOPS}
     for number in range(WARM_UP + rounds):

@@ -10,7 +10,7 @@ from torch import nn
 
 from workers import find
 from workers.data import load_data
-from workers.initialization import build_model
+from workers.initialization import model_of
 from workers.losses import LOSSES
 from workers.snapshot import Observer, Snapshot
 from workers.spec import Component, Request, SpecError, TrialSpec
@@ -33,15 +33,7 @@ def snapshot_of(spec, model=None):
         precision=spec.precision,
         device="cpu",
     )
-    model = model or build_model(
-        spec.architecture,
-        data.input_shape,
-        data.outputs,
-        initialization=spec.initialization,
-        seed=spec.seed,
-        precision=spec.precision,
-        device="cpu",
-    )
+    model = model or model_of(spec, data)
     return Snapshot(Observer(spec, data, model, LOSSES[spec.loss]), step=0)
 
 

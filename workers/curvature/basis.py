@@ -67,18 +67,15 @@ class RitzBasis:
             coupling = torch.zeros(self.capacity, dtype=torch.float64)
             self._ends.append(_End(remainder / remainder.norm(), 1.0, coupling))
 
-    def include(self, direction: Tensor, image: Tensor) -> None:
-        """Makes a unit vector, orthogonal to the basis, one of it, with its product known."""
-        self._add(direction, image)
-
     def expand(self, end: int) -> None:
         """Makes an end a basis vector, for one product; the product's remainder becomes the last end."""
         expanded = self._ends.pop(end)
         direction = self._outside(expanded.vector / expanded.norm)
         direction /= direction.norm()
-        self._add(direction, self._matrix.multiply(direction))
+        self.include(direction, self._matrix.multiply(direction))
 
-    def _add(self, direction: Tensor, image: Tensor) -> None:
+    def include(self, direction: Tensor, image: Tensor) -> None:
+        """Makes a unit vector, orthogonal to the basis, one of it, with its product known."""
         new = self.size
         self._vectors[new], self._images[new] = direction, image
         self.size += 1

@@ -35,8 +35,8 @@ class HessianOperator(ChunkedOperator):
 
     Raises:
         ValueError: no parameter requires a gradient; parameters of several types; the loss is no mean over samples
-            (not a scalar), does not depend on the parameters, or differs when evaluated again; samples and targets
-            differ in number; the model has no second derivative that torch knows (then perhaps from the first
+            (not a scalar, a sum, weighted), does not depend on the parameters, or differs when evaluated again; samples
+            and targets differ in number; the model has no second derivative that torch knows (then perhaps from the first
             `H @ v`); a batch norm on batch statistics meets a chunk of one sample; and, from `H @ v`, v of a shape
             other than (p,) or (p, b).
         TypeError: the model is TorchScript or wrapped in DataParallel.
