@@ -1,10 +1,12 @@
 """One trial between its first start and its commit."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from orchestrator.events import Started
+from orchestrator.faults import POLICIES, Fault
 from orchestrator.sweep import Trial
 from orchestrator.versions import code_version
 from workers.result import Row, TrialResult, TrialStatus
@@ -21,10 +23,18 @@ class Attempt:
     started_at: datetime | None = None
     place: Started | None = None
     rows: list[Row] = field(default_factory=list)
+    step: int | None = None  # where it is, as far as is known
+    faults: Counter[Fault] = field(default_factory=Counter)  # of the attempts before
 
     def begin(self) -> None:
         self.number += 1
-        self.begun, self.started_at, self.place, self.rows = time.monotonic(), datetime.now(UTC), None, []
+        self.begun, self.started_at, self.place = time.monotonic(), datetime.now(UTC), None
+        self.rows, self.step = [], None
+
+    def exhausted(self, retries: int, most_losses: int) -> bool:
+        """Whether there were more faults than a trial may have, of those that count or of those that do not."""
+        counted = sum(times for fault, times in self.faults.items() if POLICIES[fault].counted)
+        return counted > retries or self.faults.total() - counted > most_losses
 
     def placed(self, place: Started) -> None:
         """Waiting for a place is no part of the trial's time."""
@@ -42,10 +52,13 @@ class Attempt:
             finished_at=result.finished_at or datetime.now(UTC),
         )
 
-    def failure(self, error_type: str, error: str) -> TrialResult:
+    def failure(self, error_type: str, error: str, fault: Fault) -> TrialResult:
         """The result of a trial that could not give one itself."""
-        steps = self.rows[-1].get("step", 0) if self.rows else 0
-        seconds = time.monotonic() - self.begun
         return TrialResult(
-            status=TrialStatus.FAILED, steps_done=steps, error_type=error_type, error=error, seconds=seconds
+            status=TrialStatus.FAILED,
+            steps_done=self.step or 0,
+            fault=fault,
+            error_type=error_type,
+            error=error,
+            seconds=time.monotonic() - self.begun,
         )

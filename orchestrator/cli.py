@@ -141,6 +141,14 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
 )
 @click.option("--address", help="A running Ray cluster, such as HEAD:6379.  [default: one of its own]")
 @click.option("--only", metavar="TRIAL_ID", multiple=True, help="Run just this trial; may be given again.")
+@click.option(
+    "--checkpoint-every",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    show_default=True,
+    help="How much work a trial may lose when its process dies.",
+)
 @click.option("--debug", is_flag=True, help="With --executor local: open pdb where a trial fails.")
 def run(
     file: Path,
@@ -151,12 +159,14 @@ def run(
     executor: Literal["ray", "local"],
     address: str | None,
     only: tuple[str, ...],
+    checkpoint_every: float,
     debug: bool,
 ) -> None:
     """Run the trials of FILE that are not finished, here or on a Ray cluster.
 
-    Running it again resumes: finished trials are left alone, failed ones are tried again. Ctrl-C stops it,
-    and what is finished by then is kept.
+    Running it again resumes, whatever stopped it: finished trials are left alone, failed ones are tried again,
+    and those that were running go on from their checkpoints. Ctrl-C stops it as soon as running trials have
+    saved where they are; a second one stops it at once.
     """
     from orchestrator.run_command import Refused
     from orchestrator.run_command import run as run_command
@@ -176,6 +186,7 @@ def run(
             executor=executor,
             address=address,
             only=only,
+            checkpoint_every=checkpoint_every,
             debug=debug,
         )
     except Refused as error:

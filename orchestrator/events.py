@@ -8,19 +8,21 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workers.result import Row, TrialResult
+from orchestrator.checkpoints import CheckpointPlace
+from orchestrator.faults import Fault, fault_of
+from workers.result import Reached, Row, TrialResult
 from workers.spec import TrialSpec
 
 if TYPE_CHECKING:
     from workers.trial import TrialContext
 
-TrialFunction = Callable[[TrialSpec, "TrialContext"], Iterator[Row | TrialResult]]
-"""A trial: yields rows as they are measured, and last its result."""
+TrialFunction = Callable[[TrialSpec, "TrialContext"], Generator[Row | Reached | TrialResult, None, None]]
+"""A trial: yields rows as they are measured, where it is between them, and last its result."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Underway:
+    """Between rows: the step that the trial has come to, and perhaps a line for people."""
+
+    trial_id: str
+    step: int
+    note: str | None = None
+
+
+@dataclass(frozen=True)
 class Finished:
     """The trial's last event: it ended by itself, completed or diverged."""
 
@@ -53,18 +64,12 @@ class Failed:
     """The trial's last event: it did not come to its end."""
 
     trial_id: str
-    error_type: str  # the exception's class, or CANCELLED
+    fault: Fault
+    error_type: str  # the exception's class
     error: str  # the traceback as seen where it happened, or what is known of a death
-    retry: bool  # whether the same trial may succeed in another process
 
 
-Event = Started | Measured | Finished | Failed
-
-CANCELLED = "Cancelled"
-"""The error_type of a trial that was cancelled before its end."""
-
-CURABLE = {"OutOfMemoryError", "MemoryError", "AcceleratorError"}
-"""Exceptions, by the name of their class or of one it derives from, that another process can cure."""
+Event = Started | Measured | Underway | Finished | Failed
 
 
 def trial_events(
@@ -74,46 +79,44 @@ def trial_events(
     folder: Path | None,
     device: str,
     cpus: float,
+    checkpoints: CheckpointPlace | None = None,
     trial_function: TrialFunction | None = None,
     debug: bool = False,
 ) -> Generator[Event, None, None]:
     """Run a trial in this process and thread, as the events that every executor hands on."""
     trial_id = spec.trial_id
     yield Started(trial_id, platform.node(), device)
+    items: Generator[Row | Reached | TrialResult, None, None] | None = None
     try:
         from workers.trial import TrialContext, run_trial
 
         limit_threads(cpus)
-        context = TrialContext(data=data.expanduser(), folder=folder, device=device)
-        for item in (trial_function or run_trial)(spec, context):
+        saved = checkpoints.of(trial_id) if checkpoints else None
+        context = TrialContext(data=data.expanduser(), folder=folder, device=device, checkpoints=saved)
+        items = (trial_function or run_trial)(spec, context)
+        for item in items:
             if isinstance(item, TrialResult):
                 yield Finished(trial_id, item)
                 return
-            yield Measured(trial_id, item)
+            if isinstance(item, Reached):
+                yield Underway(trial_id, item.step, item.note)
+            else:
+                yield Measured(trial_id, item)
         raise RuntimeError("the trial ended without a result")  # noqa: TRY301
     except (Exception, SystemExit) as error:
         if debug:
             raise
-        yield Failed(trial_id, type(error).__name__, traceback.format_exc(), retry=curable(error))
+        yield Failed(trial_id, fault_of(error), type(error).__name__, traceback.format_exc())
     finally:
+        if items is not None:
+            items.close()  # cancelled, it saves a checkpoint, before anything else is told
         if device != "cpu":  # the process is used again, and what it keeps others sharing the GPU miss
             free_gpu_memory()
 
 
 def cancelled(trial_id: str) -> Generator[Event, None, None]:
     """What is left to tell of a trial that was cancelled."""
-    yield Failed(trial_id, CANCELLED, "cancelled before its end", retry=True)
-
-
-def curable(error: BaseException) -> bool:
-    """Whether the same trial may succeed in another process: exhausted memory and faults of a GPU.
-
-    >>> curable(MemoryError()), curable(RuntimeError("CUDA error: launch failure")), curable(ValueError())
-    (True, True, False)
-    """
-    if any(c.__name__ in CURABLE for c in type(error).__mro__):
-        return True
-    return isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "cuDNN error"))
+    yield Failed(trial_id, Fault.CANCELLED, "Cancelled", "cancelled before its end")
 
 
 def make_importable(folder: Path | None) -> None:

@@ -18,6 +18,7 @@ from orchestrator.events import (
 )
 
 if TYPE_CHECKING:
+    from orchestrator.checkpoints import CheckpointPlace
     from orchestrator.sweep import Resources, Trial
 
 
@@ -50,11 +51,14 @@ class Executor(Protocol):
         """What has happened since the last call, waiting at most about `timeout` seconds for the first event.
 
         Empty, at once, where no trial is on its way. An executor that runs trials in the caller's own thread
-        returns when the trial has something to tell, however long that takes.
+        returns when the trial has something to tell: within about a second, or when a measurement is done.
         """
 
     def cancel(self, trial_id: str) -> None:
-        """Stop a trial at its next row; it ends in `Failed` with CANCELLED. Nothing if it has ended."""
+        """Stop a trial at the next thing it tells, when it has saved a checkpoint.
+
+        It ends in `Failed` with Fault.CANCELLED. Nothing if it has ended.
+        """
 
     def close(self) -> None:
         """Stop whatever still runs, at once and without an event, and free everything held."""
@@ -63,7 +67,8 @@ class Executor(Protocol):
 class LocalExecutor:
     """Runs trials one after another in this process, so that breakpoints work.
 
-    `data` and `folder` are those of TrialContext. With `debug` an exception of a trial is raised out of
+    `data` and `folder` are those of TrialContext; without `checkpoints` none are saved. With `debug` an exception
+    of a trial is raised out of
     `events`, for a debugger to look at, instead of becoming an event.
     """
 
@@ -72,10 +77,11 @@ class LocalExecutor:
         data: Path,
         folder: Path | None = None,
         *,
+        checkpoints: CheckpointPlace | None = None,
         trial_function: TrialFunction | None = None,
         debug: bool = False,
     ) -> None:
-        self._data, self._folder, self._debug = data, folder, debug
+        self._data, self._folder, self._checkpoints, self._debug = data, folder, checkpoints, debug
         self._trial_function = trial_function
         self._running: tuple[str, Generator[Event, None, None]] | None = None
         make_importable(folder)
@@ -99,6 +105,7 @@ class LocalExecutor:
             folder=self._folder,
             device=device,
             cpus=trial.resources.cpus,
+            checkpoints=self._checkpoints,
             trial_function=self._trial_function,
             debug=self._debug,
         )

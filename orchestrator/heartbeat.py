@@ -3,8 +3,9 @@
 import json
 import os
 import socket
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,20 +35,29 @@ class Heartbeat:
     host: str = field(default_factory=socket.gethostname)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     written_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    driver: str = field(
+        default_factory=lambda: uuid.uuid4().hex
+    )  # which one, where process numbers come again
+    ended: bool = False  # the driver has come to its end
 
-    def alive(self, now: datetime | None = None) -> bool:
-        """Whether that driver still runs: written within STALE_AFTER and, on this host, its process exists.
+    def alive(self, now: datetime | None = None, stale_after: timedelta = STALE_AFTER) -> bool:
+        """Whether that driver still runs: not ended, written within `stale_after` and, on this host, its process exists.
 
-        A clock of another host that is more than STALE_AFTER away from ours makes a live driver look gone.
+        A clock of another host that is more than `stale_after` away from ours makes a live driver look gone.
         """
-        if (now or datetime.now(UTC)) - self.written_at > STALE_AFTER:
+        if self.ended or (now or datetime.now(UTC)) - self.written_at > stale_after:
             return False
         return self.host != socket.gethostname() or _exists(self.pid)
+
+    def now(self, **changes: Any) -> "Heartbeat":
+        """The next heartbeat of the same driver."""
+        return replace(self, written_at=datetime.now(UTC), **changes)
 
     def to_json(self) -> bytes:
         running = {trial_id: {"step": at.step, "loss": at.loss} for trial_id, at in self.running.items()}
         dates = {"started_at": self.started_at.isoformat(), "written_at": self.written_at.isoformat()}
-        content = {"pid": self.pid, "host": self.host, "file": self.file, **dates, "running": running}
+        driver = {"driver": self.driver, "pid": self.pid, "host": self.host, "file": self.file}
+        content = {**driver, **dates, "running": running, "ended": self.ended}
         return json.dumps(content, indent=2).encode()
 
     @classmethod

@@ -109,6 +109,9 @@ class Progress:
             self._last_overall = time.monotonic()
             self.note(self.overall())
 
+    def reached(self, trial_id: str, step: int) -> None:
+        self._lines[trial_id].latest |= {"step": step}
+
     def finished(self, trial_id: str, result: TrialResult) -> None:
         line = self._running.pop(trial_id, self._lines[trial_id])
         line.result = result

@@ -21,9 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import (
+    ActorUnavailableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+)
 
 from orchestrator import parcel
+from orchestrator.checkpoints import CheckpointPlace
 from orchestrator.events import (
     Event,
     Failed,
@@ -36,6 +44,7 @@ from orchestrator.events import (
     trial_events,
 )
 from orchestrator.executors import PlacementError, shortage
+from orchestrator.faults import POLICIES, Fault
 from workers.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -57,9 +66,10 @@ Shape = tuple[float, float]
 class Worker:
     """The actor: one process, one trial at a time."""
 
-    def __init__(self, data: Path, folder: Path | None) -> None:
+    def __init__(self, data: Path, folder: Path | None, checkpoints: CheckpointPlace | None) -> None:
         # relative to where Ray has put what travelled; absolute where this process shares the driver's disk
         self._data, self._folder = data, None if folder is None else Path.cwd() / folder
+        self._checkpoints = checkpoints
         make_importable(self._folder)
 
     @ray.method(num_returns="streaming")
@@ -71,6 +81,7 @@ class Worker:
             folder=self._folder,
             device=device,
             cpus=cpus,
+            checkpoints=self._checkpoints,
             trial_function=trial_function,
         )
 
@@ -103,13 +114,14 @@ class RayExecutor:
         data: Path,
         folder: Path | None = None,
         specs: Iterable[TrialSpec] = (),
+        checkpoints: CheckpointPlace | None = None,
         trial_function: TrialFunction | None = None,
         **local: Any,
     ) -> None:
         self._owner = not ray.is_initialized()
         if self._owner:
             connect(address, folder, specs, **local)
-        self._data, self._trial_function = data, trial_function
+        self._data, self._checkpoints, self._trial_function = data, checkpoints, trial_function
         self._folder = folder.resolve() if folder else None
         if address and self._folder:
             self._folder = Path(os.path.relpath(self._folder)) if JOB in os.environ else Path()
@@ -183,10 +195,13 @@ class RayExecutor:
             return next(cancelled(flight.trial_id)), True
         except RayTaskError as error:  # the process could not read what it was sent, or the other way round
             cause = type(error.cause).__name__ if error.cause else "RayTaskError"
-            return Failed(flight.trial_id, cause, plain_text(error), retry=False), False
+            return Failed(flight.trial_id, Fault.CODE, cause, plain_text(error)), False
         except (RayError, StopIteration) as error:
-            return Failed(flight.trial_id, type(error).__name__, plain_text(error), retry=True), False
-        return event, not (isinstance(event, Failed) and event.retry)
+            return Failed(
+                flight.trial_id, fault_of_death(error), type(error).__name__, plain_text(error)
+            ), False
+        reusable = not isinstance(event, Failed) or not POLICIES[event.fault].retried
+        return event, reusable
 
     def _new_actor(self, shape: Shape) -> Any:
         busy = [flight.shape for flight in self._flights.values()]
@@ -202,7 +217,7 @@ class RayExecutor:
             "max_task_retries": 0,
             "runtime_env": {"env_vars": variables},  # read when the process starts, before torch is imported
         }
-        return ray.remote(Worker).options(**options).remote(self._data, self._folder)
+        return ray.remote(Worker).options(**options).remote(self._data, self._folder, self._checkpoints)
 
     def _idle_shapes(self) -> list[Shape]:
         return [shape for shape, actors in self._idle.items() for _ in actors]
@@ -286,6 +301,15 @@ def nodes() -> list[Shape]:
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     alive = [node["Resources"] for node in found if node["Alive"]]
     return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+
+
+def fault_of_death(error: BaseException) -> Fault:
+    """Why a process came to its end: Ray's memory monitor, its machine, or something in itself."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or "NODE_OUT_OF_MEMORY" in text:
+        return Fault.HOST_MEMORY
+    lost = isinstance(error, ActorUnavailableError | NodeDiedError) or "its node has died" in text
+    return Fault.NODE if lost else Fault.CRASH
 
 
 def shape_of(resources: Resources) -> Shape:

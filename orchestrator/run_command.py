@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
+    from orchestrator.checkpoints import CheckpointPlace
     from orchestrator.driver import Outcome
     from orchestrator.executors import Executor
     from orchestrator.sweep import Sweep
@@ -30,9 +31,11 @@ def run(
     executor: Literal["ray", "local"],
     address: str | None,
     only: tuple[str, ...],
+    checkpoint_every: float,
     debug: bool = False,
 ) -> int:
     """Run what is left of the sweep and say how it ended and where to look; the exit code of contracts."""
+    from orchestrator.checkpoints import CheckpointPlace
     from orchestrator.driver import remaining, run_sweep
     from orchestrator.events import make_importable
     from orchestrator.executors import PlacementError
@@ -54,7 +57,8 @@ def run(
             store = ResultStore(results, own_measurements=own)
             store.check(sweep)  # before Ray starts, which takes seconds
             left = remaining(sweep, store.finished(), only or None)
-            engine = make_executor(sweep, executor if left else "local", address, data, debug)
+            place = CheckpointPlace(results if "://" in results else store.folder.path, checkpoint_every)
+            engine = make_executor(sweep, executor if left else "local", address, data, place, debug)
             stack.callback(engine.close)
             mirror = Mirror(uri, results, warn=progress.note) if uri else None
             with progress:
@@ -73,7 +77,7 @@ def run(
             raise Refused(str(error)) from error
         except KeyboardInterrupt:  # before the first trial or after the last
             if outcome is None:
-                click.echo(f"interrupted; finished trials are kept. To resume: {command}", err=True)
+                click.echo(f"interrupted; nothing is lost. To resume: {command}", err=True)
                 return 130
             if uri:
                 click.echo(
@@ -85,16 +89,22 @@ def run(
 
 
 def make_executor(
-    sweep: "Sweep", kind: str, address: str | None, data: Path, debug: bool = False
+    sweep: "Sweep",
+    kind: str,
+    address: str | None,
+    data: Path,
+    checkpoints: "CheckpointPlace",
+    debug: bool = False,
 ) -> "Executor":
     """The executor that `--executor` and `--address` name."""
     if kind == "local":
         from orchestrator.executors import LocalExecutor
 
-        return LocalExecutor(data, sweep.folder, debug=debug)
+        return LocalExecutor(data, sweep.folder, checkpoints=checkpoints, debug=debug)
     from orchestrator.ray_executor import RayExecutor
 
-    return RayExecutor(address, data=data, folder=sweep.folder, specs=[trial.spec for trial in sweep.trials])
+    specs = [trial.spec for trial in sweep.trials]
+    return RayExecutor(address, data=data, folder=sweep.folder, specs=specs, checkpoints=checkpoints)
 
 
 def say_where(outcome: "Outcome", results: str, uri: str | None) -> None:

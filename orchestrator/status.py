@@ -87,7 +87,7 @@ def status(path: str | Path) -> Status:
     """
     store = ResultStore(path)
     name, heartbeat = store.sweep_name(), store.read_heartbeat()
-    alive = heartbeat if heartbeat and heartbeat.running and heartbeat.alive() else None
+    alive = heartbeat if heartbeat and heartbeat.alive() else None
     specs = planned_trials(store)
     rows = {row["trial_id"]: row for row in results.trial_rows(path)}
     current = {

@@ -14,6 +14,8 @@ from scripted import scripted, trial
 from orchestrator.driver import Outcome, run_sweep
 from orchestrator.events import Event, Failed, Finished, Measured, Started
 from orchestrator.executors import LocalExecutor, PlacementError
+from orchestrator.faults import Fault
+from orchestrator.files import Folder
 from orchestrator.schema import ColumnError
 from orchestrator.store import ResultStore, StoreError
 from orchestrator.sweep import Resources, Sweep, Trial
@@ -31,10 +33,13 @@ def sweep(*specs: TrialSpec, retries: int = 2, resources: Resources | None = Non
 class Shelf:
     """A ResultStore in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = Folder.at(folder)
         self.kept: dict[str, tuple[TrialResult, list[Row]]] = {}
         self.begun: list[str] = []
         self.beats: list[Any] = []
+
+    def check(self, sweep: Sweep) -> None: ...
 
     def begin(self, sweep: Sweep) -> None:
         self.begun.append(sweep.name)
@@ -49,6 +54,9 @@ class Shelf:
     def write_heartbeat(self, heartbeat: Any) -> None:
         self.beats.append(heartbeat)
 
+    def read_heartbeat(self) -> Any:
+        return self.beats[-1] if self.beats else None
+
 
 class Told:
     """A mirror and a display that remember."""
@@ -60,6 +68,9 @@ class Told:
 
     def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
         self.left = [t.spec.trial_id for t in left]
+
+    def reached(self, trial_id: str, step: int) -> None:
+        self.calls.append(("reached", trial_id))
 
     def started(self, trial: Trial) -> None:
         self.calls.append(("started", trial.spec.trial_id))
@@ -75,8 +86,8 @@ class Told:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "shelf")
 
 
 @pytest.fixture
@@ -90,7 +101,7 @@ def executor(tmp_path: Path) -> LocalExecutor:
 
 
 def run(some: Sweep, shelf: Any, executor: Any, **more: Any) -> Outcome:
-    return run_sweep(some, store=shelf, executor=executor, first_pause=0.01, **more)
+    return run_sweep(some, store=shelf, executor=executor, pace=0.01, **more)
 
 
 def test_every_trial_is_committed_with_its_rows(shelf: Shelf, executor: LocalExecutor, told: Told) -> None:
@@ -159,7 +170,7 @@ def test_a_curable_failure_is_tried_again_and_no_other(
     result, rows = shelf.kept[cured.trial_id]
     assert result.status is TrialStatus.COMPLETED
     assert [row["step"] for row in rows] == [0, 1, 2]  # of the last attempt alone
-    assert Counter(told.notes)[f"{hopeless.trial_id}: MemoryError; attempt 3 in 0.02 s"] == 1
+    assert Counter(told.notes)[f"{hopeless.trial_id}: out of memory (MemoryError); attempt 3 in 0.1 s"] == 1
 
 
 def test_no_retries_where_the_sweep_wants_none(shelf: Shelf, executor: LocalExecutor) -> None:
@@ -170,7 +181,7 @@ def test_no_retries_where_the_sweep_wants_none(shelf: Shelf, executor: LocalExec
 
 def test_others_run_while_a_trial_waits_for_its_next_attempt(shelf: Shelf, executor: LocalExecutor) -> None:
     resting, other = scripted("out_of_memory"), scripted("completes")
-    run_sweep(sweep(resting, other, retries=1), store=shelf, executor=executor, first_pause=0.3)  # type: ignore[arg-type]
+    run_sweep(sweep(resting, other, retries=1), store=shelf, executor=executor, pace=0.3)  # type: ignore[arg-type]
     assert list(shelf.kept) == [other.trial_id, resting.trial_id]
 
 
@@ -183,38 +194,44 @@ def test_what_can_never_be_placed_is_refused_before_anything_is_written(
     assert not shelf.begun
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing_committed(executor: LocalExecutor, told: Told) -> None:
+def test_a_full_disk_stops_the_run_and_loses_nothing_committed(
+    executor: LocalExecutor, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.run.STORAGE_PATIENCE", 5.0)
+
     class Full(Shelf):
         def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
             if len(self.kept) == 1:
                 raise StoreError("results/test: cannot be written: No space left on device")
             super().commit(spec, sweep_name, result, rows)
 
-    full = Full()
+    full = Full(tmp_path)
     outcome = run(sweep(*(scripted("completes", seed=s) for s in range(3))), full, executor, progress=told)
     assert outcome.exit_code == 1
     assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
     assert "No space left" in str(outcome.error)
     assert told.notes[-1] == outcome.error
+    assert "finished trials wait in memory" in told.notes[0]
 
 
-def test_rows_that_do_not_fit_fail_their_trial_alone(executor: LocalExecutor) -> None:
+def test_rows_that_do_not_fit_fail_their_trial_alone(executor: LocalExecutor, tmp_path: Path) -> None:
     class Strict(Shelf):
         def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
             if rows and spec.seed == 0:
                 raise StoreError("trial: f_top: 'x' is not a number") from ColumnError("f_top")
             super().commit(spec, sweep_name, result, rows)
 
-    strict = Strict()
+    strict = Strict(tmp_path)
     outcome = run(sweep(*(scripted("completes", seed=s) for s in range(2))), strict, executor)
     assert outcome.counts == {TrialStatus.FAILED: 1, TrialStatus.COMPLETED: 1}
 
 
-def test_the_last_heartbeat_has_nothing_running(shelf: Shelf, executor: LocalExecutor) -> None:
-    spec = scripted("completes")
-    run(sweep(spec), shelf, executor)
-    assert [list(beat.running) for beat in shelf.beats] == [[spec.trial_id], []]
-    assert shelf.beats[0].file == "sweeps/test.yaml"
+def test_the_last_heartbeat_says_that_it_is_the_last(shelf: Shelf, executor: LocalExecutor) -> None:
+    run(sweep(scripted("completes")), shelf, executor)
+    assert [(beat.ended, dict(beat.running), beat.file) for beat in shelf.beats] == [
+        (False, {}, "sweeps/test.yaml"),
+        (True, {}, "sweeps/test.yaml"),
+    ]
 
 
 def test_an_exception_of_ctrl_c_inside_a_trial_ends_the_run(
@@ -333,7 +350,7 @@ def test_events_of_an_attempt_that_is_over_are_ignored(shelf: Shelf) -> None:
                 return []
             trial_id = self.running.pop()
             done = Finished(trial_id, TrialResult(status=TrialStatus.COMPLETED))
-            late = Failed(trial_id, "X", "x", retry=True)
+            late = Failed(trial_id, Fault.CRASH, "X", "x")
             return [Started(trial_id, "host", "cpu"), done, Measured(trial_id, {"step": 1}), late]
 
     outcome = run(sweep(scripted("completes")), shelf, Late(ends_at=0))

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from scripted import scripted, trial
 
-from orchestrator.events import CANCELLED, Event, Failed, Finished, Measured, Started
+from orchestrator.events import Event, Failed, Finished, Measured, Started
 from orchestrator.executors import Executor, LocalExecutor, PlacementError
+from orchestrator.faults import POLICIES, Fault
 from orchestrator.sweep import Resources, Trial
 from workers.result import TrialStatus
 from workers.spec import TrialSpec
@@ -97,22 +98,22 @@ class TestEveryExecutor:
         assert first.device == "cpu"
 
     @pytest.mark.parametrize(
-        ("script", "error_type", "retry"),
+        ("script", "error_type", "fault"),
         [
-            ("raises", "ZeroDivisionError", False),
-            ("refuses", "SpecError", False),
-            ("exits", "SystemExit", False),
-            ("stops_short", "RuntimeError", False),
-            ("out_of_memory", "MemoryError", True),
+            ("raises", "ZeroDivisionError", Fault.CODE),
+            ("refuses", "SpecError", Fault.SPEC),
+            ("exits", "SystemExit", Fault.CODE),
+            ("stops_short", "RuntimeError", Fault.CODE),
+            ("out_of_memory", "MemoryError", Fault.HOST_MEMORY),
         ],
     )
     def test_an_error_is_told_with_its_traceback(
-        self, executor: Executor, script: str, error_type: str, retry: bool
+        self, executor: Executor, script: str, error_type: str, fault: Fault
     ) -> None:
         *before, last = run(executor, scripted(script))
         assert len(rows(before)) == 3
         assert isinstance(last, Failed)
-        assert (last.error_type, last.retry) == (error_type, retry)
+        assert (last.error_type, last.fault) == (error_type, fault)
         assert last.error.startswith("Traceback")
         assert script == "stops_short" or "scripted.py" in last.error
 
@@ -137,7 +138,7 @@ class TestEveryExecutor:
 
         last = collect(executor, [Trial(spec, ONE)], cancel)[spec.trial_id][-1]
         assert isinstance(last, Failed)
-        assert last.error_type == CANCELLED
+        assert last.fault is Fault.CANCELLED
         executor.cancel(spec.trial_id)  # it has ended
         assert isinstance(run(executor, scripted("completes"))[-1], Finished)
 
@@ -191,7 +192,7 @@ class TestRay:
         assert [row["step"] for row in rows(events)] == list(range(20))
         last = events[-1]
         assert isinstance(last, Failed)
-        assert (last.error_type, last.retry) == ("ActorDiedError", True)
+        assert (last.error_type, last.fault) == ("ActorDiedError", Fault.CRASH)
         assert "\x1b" not in last.error
 
     def test_a_process_killed_from_outside(self, on_ray: Executor) -> None:
@@ -203,13 +204,13 @@ class TestRay:
 
         last = collect(on_ray, [Trial(spec, ONE)], kill)[spec.trial_id][-1]
         assert isinstance(last, Failed)
-        assert last.retry
+        assert last.fault is Fault.CRASH
 
     def test_a_process_killed_while_idle_costs_no_more_than_a_retry(self, on_ray: Executor) -> None:
         (pid,) = pids(run(on_ray, scripted("completes")))
         os.kill(int(str(pid)), signal.SIGKILL)
         first = run(on_ray, scripted("completes", seed=2))[-1]
-        assert isinstance(first, Finished) or (isinstance(first, Failed) and first.retry)
+        assert isinstance(first, Finished) or (isinstance(first, Failed) and POLICIES[first.fault].retried)
         assert isinstance(run(on_ray, scripted("completes", seed=2))[-1], Finished)
 
     def test_four_halves_of_a_gpu_run_at_once_on_two(self, on_ray: Executor) -> None:

@@ -54,6 +54,7 @@ def test_defaults_stay() -> None:
         "initialization": "glorot",
         "measurement_samples": None,
         "batch_norm": "eval",
+        "loss_bound": None,
         "measure": {
             "loss": Request(),
             "hessian_gradient_overlap": Request(),
@@ -88,6 +89,7 @@ def test_every_field_changes_the_id(name: str) -> None:
         "initialization": "torch",
         "measurement_samples": 10,
         "batch_norm": "train",
+        "loss_bound": 100.0,
         "measure": {"loss": Request()},
     }
     assert make(**{name: other[name]}).trial_id != make().trial_id

@@ -9,6 +9,7 @@ without importing torch.
 import ast
 import builtins
 import collections.abc
+import hashlib
 import importlib
 import importlib.util
 import typing
@@ -90,6 +91,13 @@ def constant(kind: str, name: str, variable: str) -> Any:
         ):
             return ast.literal_eval(node.value) if node.value else None
     return None
+
+
+def digest(kind: str, name: str) -> str:
+    """SHA-256 of the source file that `name` means, in hexadecimal; what that file imports is not in it."""
+    file = _file(_module_name(kind, name))
+    assert file is not None
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _module_name(kind: str, name: str) -> str:

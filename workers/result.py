@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, get_type_hints
 
 from workers import find
@@ -25,6 +25,14 @@ class TrialStatus(StrEnum):
     PRUNED = "pruned"
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Between rows: the step that a trial has come to, and perhaps a line for people to read."""
+
+    step: int
+    note: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moment:
     """The columns of a measurements row that belong to no single measurement."""
@@ -41,9 +49,10 @@ class TrialResult:
     """The row that says a trial is finished. Times are in seconds, dates in UTC."""
 
     status: TrialStatus
-    steps_done: int = 0  # for a diverged trial the step at which its loss stopped being finite
+    steps_done: int = 0  # for a diverged trial the step at which its loss stopped being finite or bounded
     parameters: int | None = None  # p
     classes: int | None = None  # k
+    fault: str | None = None  # what kind of failure, of those in orchestrator/faults.py
     error_type: str | None = None
     error: str | None = None  # the traceback as the worker saw it
     attempts: int = 1
@@ -85,11 +94,21 @@ def measurement_columns(own: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def as_row(records: Iterable[Any]) -> Row:
-    """The fields of several records (frozen dataclasses) as one row."""
+    """The fields of several records (frozen dataclasses) as one row; arrays and tensors as numbers and lists."""
     row: Row = {}
     for record in records:
-        row |= dataclasses.asdict(record)
+        row |= {name: _plain(value) for name, value in dataclasses.asdict(record).items()}
     return row
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:

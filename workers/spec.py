@@ -93,6 +93,9 @@ class TrialSpec:
     initialization: Literal["glorot", "torch", "zeros"] = "glorot"
     measurement_samples: Annotated[int, Ge(1)] | None = None
     batch_norm: Literal["eval", "train"] = "eval"
+    loss_bound: Annotated[float, Gt(0)] | None = (
+        None  # a mini-batch loss above it is a divergence, as nan and inf are
+    )
     measure: Mapping[str, Request] = field(default_factory=lambda: dict(DEFAULT_MEASURE))
 
     @cached_property

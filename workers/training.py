@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,10 @@ CHECK_EVERY = 50
 
 
 class Diverged(ArithmeticError):
-    """The loss stopped being finite. `step` is the first step whose loss is not."""
+    """The loss stopped being finite, or passed `loss_bound`. `step` is the first step whose loss did."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite at step {step}")
+        super().__init__(f"the loss is not finite, or above its bound, at step {step}")
         self.step = step
 
 
@@ -34,6 +35,7 @@ class Training:
         self.model, self.loss, self.data, self.seed = model.train(), loss, data, spec.seed
         samples = len(data.x_train)
         self.batch_size = spec.batch_size
+        self.loss_bound = math.inf if spec.loss_bound is None else spec.loss_bound
         self.steps_per_epoch = math.ceil(samples / spec.batch_size)
         self.last = last_step(spec.steps, spec.epochs, spec.batch_size, samples) or 0
         if self.last >= self.steps_per_epoch:
@@ -45,7 +47,7 @@ class Training:
         )
         self.step = 0
         self.gradient: Tensor | None = None
-        self._order = torch.empty(0)
+        self._order, self._order_epoch = torch.empty(0), -1
         self._unchecked: list[Tensor] = []
 
     @property
@@ -74,14 +76,38 @@ class Training:
         return batch_loss
 
     def check(self) -> None:
-        """Raise Diverged where a loss since the last check was not finite."""
+        """Raise Diverged where a loss since the last check was not finite, or above the trial's bound."""
         if not self._unchecked:
             return
-        finite = torch.stack(self._unchecked).isfinite().tolist()
-        first = self.step - len(finite)
+        losses = torch.stack(self._unchecked)
+        bounded = (losses.isfinite() & (losses <= self.loss_bound)).tolist()
+        first = self.step - len(bounded)
         self._unchecked.clear()
-        if not all(finite):
-            raise Diverged(first + finite.index(False))
+        if not all(bounded):
+            raise Diverged(first + bounded.index(False))
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, apart from the global random stream: live tensors, to be saved at once.
+
+        Raises Diverged as `check` does, so that nothing is gone on from that has no future.
+        """
+        self.check()
+        return {"step": self.step, "model": self._tensors(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`. Raises ValueError, with nothing changed, for one of another model."""
+        mine, theirs = self._tensors(), state["model"]
+        if {n: t.shape for n, t in mine.items()} != {n: t.shape for n, t in theirs.items()}:
+            raise ValueError("its parameters are not those of this model")
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                tensor.copy_(theirs[name])
+        self.step = state["step"]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, those too that a state_dict leaves out."""
+        return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
 
     def weights(self) -> Tensor:
         """θ, (p,), a copy."""
@@ -89,10 +115,10 @@ class Training:
 
     def _next_batch(self) -> Tensor:
         epoch, position = divmod(self.step, self.steps_per_epoch)
-        if position == 0:
+        if epoch != self._order_epoch:
             stream = seeding.generator(self.seed, f"batches/{epoch}")
             order = torch.randperm(len(self.data.x_train), generator=stream)
-            self._order = order.to(self.data.x_train.device)
+            self._order, self._order_epoch = order.to(self.data.x_train.device), epoch
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
 
 

@@ -2,7 +2,8 @@
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,14 +13,18 @@ from typing import Any, cast
 import torch
 
 from workers import find, seeding
+from workers.checkpoint import Account, Checkpoints, Saver
 from workers.data import load_data
 from workers.initialization import model_of
 from workers.losses import LOSSES
 from workers.measurements import schedule_of
-from workers.result import Moment, Row, TrialResult, TrialStatus, as_row
+from workers.result import Moment, Reached, Row, TrialResult, TrialStatus, as_row
 from workers.snapshot import Observer, Snapshot
 from workers.spec import Request, TrialSpec
 from workers.training import Diverged, Training
+
+TELL_EVERY = 1.0
+"""Seconds between two words of where the trial is, while nothing is measured."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,21 @@ class TrialContext:
     data: Path  # where data sets lie
     folder: Path | None = None  # the sweep file's: the user's own modules and arrays lie there
     device: str = "cpu"  # or cuda
+    checkpoints: Checkpoints | None = None  # where to save, if anywhere
 
 
-def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialResult]:
-    """Yield one row for each step at which something is measured, and last the result.
+def run_trial(spec: TrialSpec, context: TrialContext) -> Generator[Row | Reached | TrialResult, None, None]:
+    """Yield one row for each step at which something is measured, and last the result; between them where it is.
 
     Row t describes θ_t, before step t is made: step 0 is the initialisation, and after the last step comes one more
-    moment. A measurement sees a copy of the model, so training is the same to the bit whatever is measured.
+    moment. A measurement sees a copy of the model, so training is the same to the bit whatever is measured. A trial
+    that was stopped yields what it told before once more and goes on, the same to the bit, from its checkpoint;
+    closing the generator saves one.
 
-    Raises SpecError for what the spec makes impossible and DataError for absent data; a loss that stops being
-    finite is a result, with the status `diverged`.
+    Raises SpecError for what the spec makes impossible, DataError for absent data, OSError for checkpoints that are
+    there and cannot be read; a loss that stops being finite is a result, with the status `diverged`.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
+    saver = Saver(context.checkpoints, spec, context.device)
     fix_numerics()
     data = load_data(
         spec.dataset,
@@ -59,46 +67,83 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Iterator[Row | TrialRes
         (request, partial(find.function("measurements", name), **request.options))
         for name, request in in_order(spec.measure)
     ]
-    status, steps_done, measuring, products = TrialStatus.COMPLETED, training.last, 0.0, 0
+    account, result = saver.restore(training, observer)
+    yield from account.rows
+    yield from noted(saver, account)
+    if result:
+        yield result
+        return
+    status, steps_done = TrialStatus.COMPLETED, training.last
+    told = time.perf_counter()
     try:
-        for step in range(training.last + 1):
+        for step in range(account.position, training.last + 1):
             due = [measure for request, measure in measurements if request.due(step, training.last)]
-            if not due:
-                if step < training.last:
-                    training.advance()
-                continue
-            epoch = training.epoch
-            snapshot, batch_loss = observe(training, observer)
-            begun = time.perf_counter()
-            with torch.random.fork_rng(devices=[context.device] if context.device != "cpu" else []):
-                records = [measure(snapshot) for measure in due]
-            moment = Moment(
-                step=step,
-                epoch=epoch,
-                batch_loss=batch_loss,
-                gradient_norm=snapshot.gradient_norm,
-                hessian_products=snapshot.hessian_products,
-            )
-            measuring += time.perf_counter() - begun
-            products += snapshot.hessian_products
-            yield as_row([moment, *records])
+            if due:
+                row = measured(due, training, observer, account)
+                account.rows.append(row)
+                account.position = step + 1
+                yield row
+            elif step < training.last:
+                training.advance()
+            account.position = step + 1
+            if saver.due(after_row=bool(due)):
+                saver.save(training, observer, account)
+                yield from noted(saver, account)
+            if time.perf_counter() - told >= TELL_EVERY:
+                yield Reached(account.position)
+                told = time.perf_counter()
         training.check()
     except Diverged as diverged:
         status, steps_done = TrialStatus.DIVERGED, diverged.step
-    yield TrialResult(
+    except GeneratorExit:  # stopped from outside: what has been done is not lost
+        with suppress(Diverged):
+            saver.save(training, observer, account)
+        raise
+    result = TrialResult(
         status=status,
         steps_done=steps_done,
         parameters=observer.parameters,
         classes=data.outputs,
-        seconds=time.perf_counter() - clock,
-        seconds_measuring=measuring,
-        hessian_products=products,
+        seconds=saver.seconds(account),
+        seconds_measuring=account.seconds_measuring,
+        hessian_products=account.hessian_products,
         host=platform.node(),
         device=torch.cuda.get_device_name() if context.device != "cpu" else "cpu",
-        started_at=started,
+        started_at=account.started_at,
         finished_at=datetime.now(UTC),
         torch_version=str(torch.__version__),  # a plain str: its own class needs torch to be unpickled
     )
+    if saver.due(after_row=True):
+        saver.save(training, observer, account, result)
+    yield result
+
+
+def measured(
+    due: Sequence[Callable[[Snapshot], Any]], training: Training, observer: Observer, account: Account
+) -> Row:
+    """The row of this step, whose optimiser step is made on the way."""
+    step, epoch = training.step, training.epoch
+    snapshot, batch_loss = observe(training, observer)
+    begun = time.perf_counter()
+    devices = [training.data.x_train.device] if training.data.x_train.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        records = [measure(snapshot) for measure in due]
+    moment = Moment(
+        step=step,
+        epoch=epoch,
+        batch_loss=batch_loss,
+        gradient_norm=snapshot.gradient_norm,
+        hessian_products=snapshot.hessian_products,
+    )
+    account.seconds_measuring += time.perf_counter() - begun
+    account.hessian_products += snapshot.hessian_products
+    return as_row([moment, *records])
+
+
+def noted(saver: Saver, account: Account) -> Iterator[Reached]:
+    """What there is to say about checkpoints."""
+    for note in saver.notes():
+        yield Reached(account.position, note)
 
 
 def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | None]:

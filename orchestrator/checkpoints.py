@@ -1,0 +1,62 @@
+"""Where checkpoints lie: flat in the results folder, two of each trial, written by whoever runs it."""
+
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from orchestrator.files import Folder
+
+FOLDER = "checkpoints"
+
+KEPT = 2
+"""Checkpoints of a trial: should the newest be damaged, there is the one before."""
+
+EVERY = 30.0
+"""Seconds of work between two checkpoints, unless the user says otherwise."""
+
+
+@dataclass(frozen=True)
+class CheckpointPlace:
+    """The results folder or URI that checkpoints go to, as every node sees it, and their period in seconds."""
+
+    results: str
+    every: float = EVERY
+
+    def of(self, trial_id: str) -> "TrialCheckpoints":
+        return TrialCheckpoints(self.results, trial_id, self.every)
+
+
+class TrialCheckpoints:
+    """The checkpoints of one trial, for one attempt at it.
+
+    `checkpoints/<trial_id>-<position>-<attempt>.ckpt`. No two attempts write the same file, and one that was thought
+    dead does no harm: what it writes is true, because a trial is a function of its spec.
+    """
+
+    def __init__(self, results: str, trial_id: str, every: float) -> None:
+        self.every = every
+        self._folder, self._trial_id, self._attempt = Folder.at(results), trial_id, uuid.uuid4().hex[:8]
+
+    def load(self) -> Iterator[bytes]:
+        """The content of each, newest first. Raises OSError where it is there and cannot be read."""
+        for name in reversed(self._names()):
+            content = self._folder.read(f"{FOLDER}/{name}")
+            if content is not None:
+                yield content
+
+    def save(self, position: int, content: bytes) -> None:
+        """Put one in place, then remove what is older than it and the one before. Raises OSError."""
+        name = f"{self._trial_id}-{position:012d}-{self._attempt}.ckpt"
+        self._folder.write(f"{FOLDER}/{name}", content)
+        for older in [other for other in self._names() if other <= name][:-KEPT]:
+            self._folder.remove(f"{FOLDER}/{older}")
+
+    def _names(self) -> list[str]:
+        return [name for name in self._folder.names(FOLDER) if name.startswith(f"{self._trial_id}-")]
+
+
+def remove_checkpoints(folder: Folder, trial_ids: Collection[str]) -> None:
+    """Delete the checkpoints of trials that are finished. Raises OSError."""
+    for name in folder.names(FOLDER):
+        if name.partition("-")[0] in trial_ids:
+            folder.remove(f"{FOLDER}/{name}")

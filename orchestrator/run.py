@@ -1,0 +1,268 @@
+"""The state of a run: every trial left is waiting, resting after a fault, running, or ended and being committed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from orchestrator.alike import FailingAlike
+from orchestrator.attempt import Attempt
+from orchestrator.checkpoints import remove_checkpoints
+from orchestrator.events import Event, Failed, Finished, Measured, Started, Underway
+from orchestrator.executors import Executor, PlacementError
+from orchestrator.faults import MOST_LOSSES, POLICIES, Fault, Policy
+from orchestrator.heartbeat import Running
+from orchestrator.schema import ColumnError
+from orchestrator.store import ResultStore, StoreError
+from orchestrator.sweep import Resources, Sweep, Trial
+from orchestrator.watchers import Display, Watcher
+from workers.result import TrialResult, TrialStatus
+from workers.spec import TrialSpec
+
+POLL = 0.5
+"""Seconds to wait for an event before looking after everything else."""
+
+PATIENCE = 30.0
+"""Seconds without a place before it is said that trials have none."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts of a trial, or to write results, at most; each pause is twice the last."""
+
+STORAGE_PATIENCE = 600.0
+"""Seconds that finished trials wait for storage that cannot be written, before the run ends."""
+
+
+class Run:
+    """What `run_sweep` does again and again. `pace` is a factor on all pauses."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        left: Sequence[Trial],
+        store: ResultStore,
+        executor: Executor,
+        mirror: Watcher | None = None,
+        display: Display | None = None,
+        pace: float = 1.0,
+    ) -> None:
+        self._sweep, self._store, self._executor, self._display = sweep, store, executor, display
+        self._watchers: list[Watcher] = [watcher for watcher in (mirror, display) if watcher]
+        self._pace, self._stopping = pace, False
+        self._waiting: dict[Resources, deque[Attempt]] = {}
+        for trial in left:
+            self._waiting.setdefault(trial.resources, deque()).append(Attempt(trial))
+        self._resting: list[Attempt] = []
+        self._running: dict[str, Attempt] = {}
+        self._ended: deque[tuple[Attempt, TrialResult]] = deque()  # not committed yet
+        self._most: int | None = None  # trials at a time, once memory has run out
+        self._commit_due, self._commit_pause, self._trouble_since = 0.0, 0.0, 0.0
+        self._next_complaint = time.monotonic() + PATIENCE
+        self.alike = FailingAlike()
+        self.finished: dict[str, TrialStatus] = {}
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._running or self._resting or self._ended or any(self._waiting.values()))
+
+    @property
+    def running(self) -> dict[str, Running]:
+        """The trials at work, for the heartbeat."""
+        return {
+            name: Running(a.step, (a.rows or [{}])[-1].get("train_loss")) for name, a in self._running.items()
+        }
+
+    def hopeless(self) -> str | None:
+        """Why the trials that wait need not be tried, if all before them failed alike."""
+        waiting = [a.trial.spec for attempts in self._waiting.values() for a in attempts]
+        verdict = self.alike.verdict(waiting) if waiting else None
+        return (
+            verdict
+            and f"{verdict}. {len(waiting)} trials were not begun; mend the cause and run the same command again"
+        )
+
+    def hand_out(self) -> None:
+        """Submit trials in order, as long as there is room for their kind and results can be written."""
+        now = time.monotonic()
+        for attempt in [a for a in self._resting if a.due <= now]:
+            self._resting.remove(attempt)
+            self._waiting.setdefault(attempt.trial.resources, deque()).appendleft(attempt)
+        for resources, attempts in self._waiting.items():
+            while attempts and not self._ended and self._may_begin() and self._executor.has_room(resources):
+                attempt = self._next(attempts)
+                attempt.begin()
+                self._running[attempt.trial.spec.trial_id] = attempt
+                self._executor.submit(attempt.trial)
+
+    def take_events(self, timeout: float = POLL) -> None:
+        """Wait for something to happen, for `timeout` seconds at most, and act on it."""
+        self._complain()
+        if not self._running:
+            now = time.monotonic()
+            due = [attempt.due - now for attempt in self._resting] + (
+                [self._commit_due - now] if self._ended else []
+            )
+            time.sleep(max(0.0, min([timeout, *due])))
+        for event in self._executor.events(timeout):
+            attempt = self._running.get(event.trial_id)
+            if attempt:
+                self._act(attempt, event)
+        self._commit_ended()
+
+    def wind_up(self, grace: float) -> None:
+        """Stop what runs as soon as it has saved a checkpoint, and commit what ends by itself before."""
+        self._stopping = True
+        if self._running:
+            self.note(
+                f"stopping {len(self._running)} running trials as soon as each has saved where it is; "
+                "Ctrl-C again stops them at once"
+            )
+        for trial_id in self._running:
+            self._executor.cancel(trial_id)
+        end = time.monotonic() + grace
+        while self._running and time.monotonic() < end:
+            self.take_events()
+        self._commit_due = 0.0
+        self._commit_ended()
+
+    def note(self, text: str, trial_id: str | None = None) -> None:
+        if self._display:
+            self._display.note(text, trial_id)
+
+    def remove_checkpoints(self, trial_ids: Iterable[str]) -> None:
+        """Of finished trials; what cannot be removed now is removed by the next run."""
+        with suppress(OSError):
+            remove_checkpoints(self._store.folder, set(trial_ids))
+
+    def _may_begin(self) -> bool:
+        return self._most is None or len(self._running) < self._most
+
+    def _next(self, attempts: deque[Attempt]) -> Attempt:
+        for attempt in attempts if self.alike.suspicious else ():
+            if self.alike.untried(attempt.trial.spec):
+                attempts.remove(attempt)
+                return attempt
+        return attempts.popleft()
+
+    def _act(self, attempt: Attempt, event: Event) -> None:
+        trial_id = event.trial_id
+        match event:
+            case Started():
+                attempt.placed(event)
+                for watcher in self._watchers:
+                    watcher.started(attempt.trial)
+            case Measured(row=row):
+                attempt.rows.append(row)
+                attempt.step = row.get("step")
+                for watcher in self._watchers:
+                    watcher.row(trial_id, row)
+            case Underway(step=step, note=note):
+                attempt.step = step
+                if self._display:
+                    self._display.reached(trial_id, step)
+                if note:
+                    self.note(note, trial_id)
+            case Finished(result=result):
+                self._end(attempt, result)
+            case Failed() if self._stopping:
+                del self._running[trial_id]
+            case Failed() if self._try_again(attempt, event):
+                del self._running[trial_id]
+                self._resting.append(attempt)
+            case Failed(fault=fault, error_type=error_type, error=error):
+                self._end(attempt, attempt.failure(error_type, error, fault))
+
+    def _try_again(self, attempt: Attempt, failed: Failed) -> bool:
+        """Whether there is another attempt; then it is due after a pause, with what the fault calls for."""
+        policy = POLICIES[failed.fault]
+        attempt.faults[failed.fault] += 1
+        if not policy.retried or attempt.exhausted(self._sweep.retries, MOST_LOSSES):
+            return False
+        pause = min(LONGEST_PAUSE, policy.first_pause * 2 ** (attempt.faults.total() - 1)) * self._pace
+        attempt.due = time.monotonic() + pause
+        changed = self._make_room(attempt, policy)
+        text = f"{policy.words} ({failed.error_type}); attempt {attempt.number + 1} in {pause:g} s{changed}"
+        self.note(text, failed.trial_id)
+        return True
+
+    def _make_room(self, attempt: Attempt, policy: Policy) -> str:
+        """Give the next attempt more memory, as far as there is a way to; what was changed, in words."""
+        resources = attempt.trial.resources
+        if policy.fewer_trials:
+            self._most = max(1, len(self._running) - 1)
+            alone = len(self._running) == 1
+            return "" if alone else f", and from now on at most {self._most} at a time"
+        if policy.more_gpu and 0 < resources.gpus < 1:
+            wider = replace(resources, gpus=1.0 if resources.gpus > 0.5 else 2 * resources.gpus)
+            with suppress(PlacementError):
+                self._executor.admit(wider)
+                attempt.trial = replace(attempt.trial, resources=wider)
+                return f" with {wider.gpus:g} of a GPU"
+        return ""
+
+    def _end(self, attempt: Attempt, result: TrialResult) -> None:
+        del self._running[attempt.trial.spec.trial_id]
+        self._ended.append((attempt, attempt.complete(result)))
+        self._commit_ended()
+
+    def _commit_ended(self) -> None:
+        """Put in place what has ended. While results cannot be written it waits, and nothing new is begun."""
+        while self._ended and time.monotonic() >= self._commit_due:
+            try:
+                self._commit(*self._ended[0])
+            except StoreError as error:
+                self._bear(error)
+                return
+            self._ended.popleft()
+            self._trouble_since = self._commit_pause = 0.0
+
+    def _bear(self, error: StoreError) -> None:
+        now = time.monotonic()
+        if not self._trouble_since:
+            self._trouble_since = now
+            self.note(
+                f"{error}; finished trials wait in memory, and no other begins, until it can be written again "
+                f"(for {STORAGE_PATIENCE / 60:g} minutes at most)"
+            )
+        if self._stopping or now - self._trouble_since > STORAGE_PATIENCE * self._pace:
+            raise error
+        self._commit_pause = min(LONGEST_PAUSE, 2 * self._commit_pause or 1.0)
+        self._commit_due = now + self._commit_pause * self._pace
+
+    def _commit(self, attempt: Attempt, result: TrialResult) -> None:
+        """Raises StoreError; but a trial whose rows do not fit the schema fails alone."""
+        spec, rows = attempt.trial.spec, attempt.rows
+        try:
+            self._store.commit(spec, self._sweep.name, result, rows)
+        except StoreError as error:
+            if not isinstance(error.__cause__, ColumnError):
+                raise
+            kind = type(error.__cause__).__name__
+            result = attempt.complete(attempt.failure(kind, str(error), Fault.CODE))
+            self._store.commit(spec, self._sweep.name, result, [])
+        self.finished[spec.trial_id] = result.status
+        self._learn(spec, result)
+        for watcher in self._watchers:
+            watcher.finished(spec.trial_id, result)
+
+    def _learn(self, spec: TrialSpec, result: TrialResult) -> None:
+        if result.status is TrialStatus.FAILED:
+            self.alike.failed(spec, str(result.error_type), result.error or "")
+        else:
+            self.alike.ended()
+            self.remove_checkpoints([spec.trial_id])
+
+    def _complain(self) -> None:
+        """Say so, now and then, when trials wait for a place for long: other jobs hold it, or a node was lost."""
+        now = time.monotonic()
+        if self._running:
+            waiting = sum(a.place is None and now - a.begun > PATIENCE for a in self._running.values())
+        else:
+            waiting = sum(map(len, self._waiting.values()))
+        if not waiting:
+            self._next_complaint = max(self._next_complaint, now + PATIENCE)
+        elif now > self._next_complaint:
+            self._next_complaint = now + 10 * PATIENCE
+            self.note(f"{waiting} trials have no place to run yet")
