@@ -1,7 +1,9 @@
 """Where checkpoints lie: flat in the results folder, two of each trial, written by whoever runs it."""
 
+import platform
 import uuid
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.files import Folder
@@ -13,6 +15,10 @@ KEPT = 2
 
 EVERY = 30.0
 """Seconds of work between two checkpoints, unless the user says otherwise."""
+
+
+class StorageError(OSError):
+    """Checkpoints cannot be read or written: a disk or an object store is away, full or closed to us."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,31 @@ class TrialCheckpoints:
         self._folder, self._trial_id, self._attempt = Folder.at(results), trial_id, uuid.uuid4().hex[:8]
 
     def load(self) -> Iterator[bytes]:
-        """The content of each, newest first. Raises OSError where it is there and cannot be read."""
-        for name in reversed(self._names()):
-            content = self._folder.read(f"{FOLDER}/{name}")
+        """The content of each, newest first. Raises StorageError where it is there and cannot be read."""
+        with self._named():
+            names = self._names()
+        for name in reversed(names):
+            with self._named():
+                content = self._folder.read(f"{FOLDER}/{name}")
             if content is not None:
                 yield content
 
     def save(self, position: int, content: bytes) -> None:
-        """Put one in place, then remove what is older than it and the one before. Raises OSError."""
+        """Put one in place, then remove what is older than it and the one before. Raises StorageError."""
         name = f"{self._trial_id}-{position:012d}-{self._attempt}.ckpt"
-        self._folder.write(f"{FOLDER}/{name}", content)
-        for older in [other for other in self._names() if other <= name][:-KEPT]:
-            self._folder.remove(f"{FOLDER}/{older}")
+        with self._named():
+            self._folder.write(f"{FOLDER}/{name}", content)
+            for older in [other for other in self._names() if other <= name][:-KEPT]:
+                self._folder.remove(f"{FOLDER}/{older}")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of trouble where it is, and leave out the file's name, so that it reads the same for every trial."""
+        try:
+            yield
+        except OSError as error:
+            where = f"{self._folder.given}/{FOLDER} on {platform.node()}"
+            raise StorageError(f"{where}: {error.strerror or error}") from error
 
     def _names(self) -> list[str]:
         return [name for name in self._folder.names(FOLDER) if name.startswith(f"{self._trial_id}-")]

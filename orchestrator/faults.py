@@ -41,7 +41,7 @@ POLICIES = {
     Fault.DEVICE: Policy("a fault of its GPU"),
     Fault.CRASH: Policy("its process died"),
     Fault.NODE: Policy("its machine was lost", counted=False),
-    Fault.STORAGE: Policy("storage did not answer", first_pause=5.0),
+    Fault.STORAGE: Policy("storage did not answer", counted=False, first_pause=5.0),
     Fault.CANCELLED: Policy("cancelled", retried=False),
 }
 
@@ -54,6 +54,7 @@ BY_CLASS = {
     "OutOfMemoryError": Fault.DEVICE_MEMORY,  # torch's
     "MemoryError": Fault.HOST_MEMORY,
     "AcceleratorError": Fault.DEVICE,
+    "StorageError": Fault.STORAGE,
 }
 """By the name of an exception's class or of one it derives from, so that torch need not be imported."""
 

@@ -60,6 +60,7 @@ class Run:
         self._most: int | None = None  # trials at a time, once memory has run out
         self._commit_due, self._commit_pause, self._trouble_since = 0.0, 0.0, 0.0
         self._next_complaint = time.monotonic() + PATIENCE
+        self._said: set[str] = set()
         self.alike = FailingAlike()
         self.finished: dict[str, TrialStatus] = {}
 
@@ -162,7 +163,8 @@ class Run:
                 attempt.step = step
                 if self._display:
                     self._display.reached(trial_id, step)
-                if note:
+                if note and note not in self._said:  # trouble that all trials have is told once
+                    self._said.add(note)
                     self.note(note, trial_id)
             case Finished(result=result):
                 self._end(attempt, result)

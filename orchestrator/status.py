@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator import results
+from orchestrator.faults import POLICIES, Fault
 from orchestrator.files import Folder
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.labels import labels
@@ -36,10 +38,17 @@ class Failure:
 
     trial_id: str
     label: str
+    fault: str | None  # of those in orchestrator/faults.py; None in results of before there were any
     error_type: str | None
     reason: str
     traceback: str
     rerun: str
+
+    @property
+    def why(self) -> str:
+        """Fault and reason in one line."""
+        words = POLICIES[Fault(self.fault)].words if self.fault in set(Fault) else ""
+        return f"{words}: {self.reason}" if words else self.reason
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class Status:
             loss = "" if trial.loss is None else f"  loss {trial.loss:.4g}"
             lines.append(f"  running  {trial.trial_id}  {trial.label}{at}{loss}")
         for failure in self.failures:
-            lines += [f"  failed   {failure.trial_id}  {failure.label}", f"           {failure.reason}"]
+            lines += [f"  failed   {failure.trial_id}  {failure.label}", f"           {failure.why}"]
             lines.append(f"           {failure.rerun}")
         return "\n".join(lines)
 
@@ -110,6 +119,7 @@ def status(path: str | Path) -> Status:
             Failure(
                 trial_id,
                 label[trial_id],
+                row.get("fault"),
                 row["error_type"],
                 last_line(row["error"] or "", str(row["error_type"])) or str(row["error_type"]),
                 row["error"] or "",
@@ -123,18 +133,18 @@ def status(path: str | Path) -> Status:
 
 
 def planned_trials(store: ResultStore) -> list[TrialSpec] | None:
-    """The trials of the stored sweep file, or None where it cannot be read here.
-
-    It cannot where it lies on an object store, or needs files of the user's own that are not there.
-    """
+    """The trials of the stored sweep file, or None where it needs files of the user's own that are not here."""
     from orchestrator.sweep import SweepError, load_sweep
 
-    if not store.folder.local:
-        return None
-    try:
-        sweep = load_sweep(sweep_file(store, store.read_heartbeat()), allow_large=True)
-    except (SweepError, OSError):
-        return None
+    file = sweep_file(store, store.read_heartbeat())
+    with TemporaryDirectory() as folder:
+        if "://" in file:
+            file = f"{folder}/{store.SWEEP}"
+            Path(file).write_text(store.sweep_text(), encoding="utf-8")
+        try:
+            sweep = load_sweep(file, allow_large=True)
+        except (SweepError, OSError):
+            return None
     return [trial.spec for trial in sweep.trials]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from orchestrator.checkpoints import CheckpointPlace, StorageError
+from orchestrator.files import Folder
 from workers import checkpoint
 from workers.checkpoint import Account, Saver, decode, encode
 from workers.result import Reached, Row, TrialResult, TrialStatus
@@ -38,7 +40,7 @@ TRIALS = {
         dataset=Component("mnist5k", {"samples": 48}),
         batch_norm="train",
         batch_size=24,
-        steps=5,
+        steps=4,
         measure={"loss": Request(every=2)},
     ),
 }
@@ -217,7 +219,9 @@ def test_trouble_with_saving_is_told_once_and_stops_nothing() -> None:
 
     rows, notes, _ = finish(SPEC, Full())
     assert len(rows) == 6
-    assert notes == ["cannot be saved, and would begin anew if it were interrupted: No space left on device"]
+    assert notes == [
+        "cannot be saved, and would begin anew if it were interrupted now: No space left on device"
+    ]
 
 
 def test_checkpoints_that_cannot_be_read_are_an_error() -> None:
@@ -255,3 +259,42 @@ def test_saving_is_by_time_and_costs_a_fiftieth_at_most(monkeypatch: pytest.Monk
     # it took two seconds, which are worth a hundred of work
     assert due_at((131.9, False), (131.9, True), (132.0, True)) == [False, False, True]
     assert not Saver(None, SPEC, "cpu").due()
+
+
+# --- where they lie ---
+
+
+def test_two_are_kept_and_those_of_another_attempt_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    place = CheckpointPlace(str(tmp_path))
+    first, second, other = place.of("ab" * 8), place.of("ab" * 8), place.of("cd" * 8)
+    for position in (1, 2, 10):
+        first.save(position, b"first %d" % position)
+    other.save(1, b"other")
+    assert list(first.load()) == [b"first 10", b"first 2"]
+    second.save(5, b"second 5")  # it began anew, and the first is frozen
+    assert list(second.load()) == [b"first 10", b"second 5", b"first 2"]
+    for position in (11, 12):
+        second.save(position, b"second %d" % position)
+    first.save(11, b"first 11")  # thawed
+    assert next(second.load()) == b"second 12"
+    assert list(other.load()) == [b"other"]
+
+
+def test_a_place_that_cannot_be_written_or_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = CheckpointPlace(str(tmp_path / "absent")).of("ab" * 8)
+    assert list(absent.load()) == []
+    with pytest.raises(StorageError, match=r"absent/checkpoints on .*: No such file or directory"):
+        absent.save(1, b"")
+    (tmp_path / "checkpoints").mkdir()
+    there = CheckpointPlace(str(tmp_path)).of("ab" * 8)
+    there.save(1, b"")
+    monkeypatch.setattr(Folder, "read", _no_answer)
+    with pytest.raises(StorageError, match=r"checkpoints on .*: no answer"):
+        next(there.load())
+
+
+def _no_answer(*_: Any) -> bytes:
+    raise OSError("no answer")

@@ -11,6 +11,7 @@ import torch
 from scripted import scripted
 from test_driver import Shelf, Told, sweep
 
+from orchestrator.checkpoints import StorageError
 from orchestrator.driver import Outcome, run_sweep
 from orchestrator.events import Event, Failed, Finished, Measured, Started, Underway
 from orchestrator.executors import PlacementError
@@ -40,6 +41,7 @@ DONE = TrialResult(status=TrialStatus.COMPLETED)
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), Fault.DEVICE),
         (OSError(errno.ESTALE, "Stale file handle"), Fault.STORAGE),
         (ConnectionResetError(), Fault.STORAGE),
+        (StorageError("s3://x: no answer"), Fault.STORAGE),
         (FileNotFoundError(errno.ENOENT, "No such file"), Fault.CODE),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Fault.CODE),
         (KeyError("x"), Fault.CODE),

@@ -195,6 +195,15 @@ def test_divergence_is_a_result_that_says_when() -> None:
     assert [row["step"] for row in rows] == [0]
 
 
+def test_a_loss_above_the_trials_bound_is_a_divergence_too() -> None:
+    spec = replace(SPEC, learning_rate=100.0, steps=60, measure={"loss": Request(every=1)})
+    losses = [row["batch_loss"] for row in run(spec)[0][:-1]]
+    bound = sorted(losses)[-2]  # one step is above it
+    rows, result = run(replace(spec, loss_bound=bound))
+    assert (result.status, result.steps_done) == (TrialStatus.DIVERGED, losses.index(max(losses)))
+    assert [row["batch_loss"] for row in rows] == losses[: result.steps_done]
+
+
 def test_a_loss_that_is_infinite_only_after_the_last_step_is_a_divergence() -> None:
     spec = replace(SPEC, learning_rate=1e30, steps=1, measure={"loss": Request(every=1)})
     rows, result = run(spec)
