@@ -86,9 +86,9 @@ def run_sweep(
 
 def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | None]:
     """The loop, until nothing is left or something stops it: whether it was interrupted, and what went wrong."""
-    hopeless = None
+    hopeless, interrupt = None, Interrupt()
     try:
-        with Interrupt() as interrupt:
+        with interrupt:
             while run.unfinished and not interrupt.requested and not hopeless:
                 run.hand_out()
                 ownership.running(run.running)
@@ -102,7 +102,7 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
     except KeyboardInterrupt:  # the second Ctrl-C
         return True, None
     except StoreError as failure:
-        return False, f"{failure}; stopped: what was committed before is safe"
+        return interrupt.requested, f"{failure}; stopped: what was committed before is safe"
     return False, hopeless
 
 

@@ -118,6 +118,15 @@ def test_a_trial_goes_on_to_the_same_bits(name: str, closed: bool) -> None:
     assert result.seconds > 0
 
 
+def test_a_trial_that_is_stopped_saves_where_it_is_however_short_it_ran() -> None:
+    shelf = Shelf(every=1e9)
+    trial = begin(SPEC, shelf)
+    next(trial), next(trial)
+    assert not shelf.kept
+    trial.close()
+    assert [decode(content)["account"]["position"] for content in shelf.kept] == [3]
+
+
 def test_saving_changes_no_number() -> None:
     assert finish(TRIALS["momentum"], Shelf())[0] == finish(TRIALS["momentum"], None)[0]
 

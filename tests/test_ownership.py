@@ -142,6 +142,15 @@ def _refuse(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.usefixtures("_no_locks")
+def test_in_a_container_the_driver_before_had_the_same_process_number(store: ResultStore) -> None:
+    store.folder.make()
+    store.write_heartbeat(Heartbeat())
+    begun = time.monotonic()
+    with Ownership(store):
+        assert time.monotonic() - begun < 1.0
+
+
+@pytest.mark.usefixtures("_no_locks")
 def test_without_locks_a_dead_process_of_this_machine_is_dead_at_once(store: ResultStore) -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
         gone.wait()
