@@ -243,6 +243,27 @@ def mirror(path: str, tracking_uri: str | None) -> None:
 
 
 @main.command()
+@click.argument("path")
+def compact(path: str) -> None:
+    """Merge the many small files of the results in PATH into few, which read far faster; same rows.
+
+    Safe while a sweep runs and while others read. Failed trials keep their own files, since they are tried
+    again. A sweep of more than a thousand trials is compacted by itself at its end.
+    """
+    from orchestrator.compaction import compact as compact_results
+    from orchestrator.store import ResultStore, StoreError
+
+    try:
+        done = compact_results(ResultStore(path))
+    except StoreError as error:
+        refuse(str(error))
+    if done.files_before == done.files_after:
+        click.echo(f"nothing to compact: {done.trials} trials in {done.files_after} files", err=True)
+    else:
+        click.echo(f"{done.trials} trials: {done.files_before} files are now {done.files_after}", err=True)
+
+
+@main.command()
 @click.argument("path", default="results")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="The first port to try."

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from orchestrator.compaction import compact_if_large
 from orchestrator.executors import Executor
 from orchestrator.interrupt import Interrupt
 from orchestrator.ownership import Ownership
@@ -59,7 +60,8 @@ def run_sweep(
         executor.admit(resources)
     say = progress.note if progress else lambda _: None
     with Ownership(store, str(sweep.path), waiting=say) as ownership:
-        store.begin(sweep)
+        for line in store.begin(sweep):
+            say(line)
         earlier = store.finished()
         left = remaining(sweep, earlier, only)
         for watcher in (mirror, progress):
@@ -104,6 +106,17 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
     except StoreError as failure:
         return interrupt.requested, f"{failure}; stopped: what was committed before is safe"
     return False, hopeless
+
+
+def tidy(store: ResultStore, say: Callable[[str], object]) -> None:
+    """Merge the files of a large sweep; what goes wrong with that is no failure of a trial."""
+    try:
+        done = compact_if_large(store)
+    except StoreError as error:
+        say(f"not compacted: {error}; `tiny-subspace compact` does so at any time")
+        return
+    if done:
+        say(f"{done.trials} trials: {done.files_before} files are now {done.files_after}")
 
 
 def remaining(

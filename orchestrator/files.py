@@ -1,25 +1,38 @@
 """Folders on any file system that pyarrow opens, written so that no reader sees a torn file."""
 
 import os
+import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
+
+from orchestrator.s3 import open_s3
 
 TEMPORARY = ".tmp-"
 """How the name of a half-written file begins: Parquet readers skip names that begin with a dot."""
 
 
-def trial_of(path: str) -> str | None:
-    """The trial whose own file this is; None for a file of several.
+def reason(error: OSError) -> str:
+    """Why the file system refused, on one line.
 
-    >>> trial_of("results/x/trials/0123456789abcdef.parquet")
-    '0123456789abcdef'
+    >>> reason(OSError(28, "No space left on device", "x/.tmp-1"))
+    'No space left on device'
+    >>> reason(OSError("When uploading object with key 'x': AWS Error NO_SUCH_BUCKET during PutObject operation: "
+    ...                "The specified bucket does not exist (Request ID: 1)"))
+    'no such bucket: The specified bucket does not exist'
     """
-    stem = path.rpartition("/")[2].removesuffix(".parquet")
-    return stem if len(stem) == 16 and all(digit in "0123456789abcdef" for digit in stem) else None
+    said = " ".join((error.strerror or str(error)).split())
+    found = re.search(r"AWS Error (\w+) during \w+ operation: (.*?)( \(Request ID.*)?$", said)
+    return f"{found[1].lower().replace('_', ' ')}: {found[2]}" if found else said
+
+
+class CredentialsError(ValueError):
+    """A URI with credentials in it, which the message does not repeat."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +47,14 @@ class Folder:
     def at(cls, root: str | Path) -> "Folder":
         """The folder of that path or URI, which need not exist.
 
-        Raises OSError or ValueError where the URI's file system is unknown or does not answer.
+        Raises OSError or ValueError where the URI's file system is unknown or does not answer, and
+        CredentialsError for one with credentials in it.
         """
         given = str(root)
         if "://" not in given:
             return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(given)), given)  # noqa: PTH100, PTH111
-        filesystem, path = fs.FileSystem.from_uri(given)
+        _refuse_credentials(given)
+        filesystem, path = open_s3(given) if given.startswith("s3://") else fs.FileSystem.from_uri(given)
         return cls(filesystem, path.rstrip("/"), given)
 
     @property
@@ -50,19 +65,21 @@ class Folder:
         """The path of `name`, for this folder's file system."""
         return f"{self.path}/{name}" if name else self.path
 
+    def shown(self, name: str) -> str:
+        """The place of `name` for messages, as the user would write it."""
+        return f"{self.given.partition('?')[0].rstrip('/')}/{name}"
+
     def kind(self, name: str = "") -> fs.FileType:
         return self.filesystem.get_file_info(self.join(name)).type
 
     def names(self, name: str = "") -> list[str]:
         """The names of what lies in this folder, or in the one inside it, sorted; none where it is absent."""
-        selector = fs.FileSelector(self.join(name), allow_not_found=True)
-        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        return sorted(self.sizes(name))
 
-    def parquet(self, name: str) -> list[str]:
-        """The paths of the Parquet files in the folder `name`, sorted, those of single trials last."""
-        files = [file for file in self.names(name) if file.endswith(".parquet") and file[0] not in "._"]
-        files.sort(key=lambda file: trial_of(file) is not None)
-        return [self.join(f"{name}/{file}") for file in files]
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """The same names with their bytes; 0 for a folder."""
+        selector = fs.FileSelector(self.join(name), allow_not_found=True)
+        return {info.base_name: info.size or 0 for info in self.filesystem.get_file_info(selector)}
 
     def make(self, name: str = "") -> None:
         """Create the folder with its parents; object stores have none and need none."""
@@ -84,9 +101,14 @@ class Folder:
         """Put a file in place, whole and durable, replacing one of that name. Raises OSError."""
         if self.local:
             _write_local(Path(self.join(name)), content)
-        else:  # one put of a whole buffer: an abandoned stream would leave a part of an object
-            with self.filesystem.open_output_stream(self.join(name)) as stream:
-                stream.write(content)
+        else:
+            with ThreadPoolExecutor(1) as thread:  # one that Ctrl-C does not reach
+                thread.submit(self._put, self.join(name), pa.py_buffer(content)).result()
+
+    def _put(self, path: str, content: pa.Buffer) -> None:
+        """To an object store: nothing may come between opening and closing, since what is there by then stays."""
+        with self.filesystem.open_output_stream(path) as stream:
+            stream.write(content)
 
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
@@ -95,11 +117,30 @@ class Folder:
         except FileNotFoundError:
             return
 
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name. Raises OSError."""
+        self.filesystem.move(self.join(name), self.join(to))
+
     def remove_temporary(self, name: str = "") -> None:
         """Delete what a killed writer left half-written in the folder `name`."""
         for file in self.names(name):
             if file.startswith(TEMPORARY):
                 self.remove(f"{name}/{file}" if name else file)
+
+
+def _refuse_credentials(uri: str) -> None:
+    """Raise CredentialsError for a URI with credentials: it is logged and stored."""
+    parts = urlsplit(uri)
+    name, at, _ = parts.netloc.rpartition("@")
+    in_front = bool(at or ":" in parts.netloc) if parts.scheme == "s3" else ":" in name
+    behind = any(
+        word in key.lower() for key, _ in parse_qsl(parts.query) for word in ("key", "secret", "token")
+    )
+    if in_front or behind:
+        raise CredentialsError(
+            f"{parts.scheme}://…: a URI with credentials is refused, since it is logged; set the environment "
+            "variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+        )
 
 
 def _write_local(path: Path, content: bytes | pa.Buffer) -> None:

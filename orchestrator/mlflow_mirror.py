@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator import tracking
+from orchestrator.pulse import Pulse
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,15 +39,16 @@ class TrackedRun:
     status: str
     tags: dict[str, str] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
+    measured: bool = False  # has a metric
 
 
 class Tracker:
     """A tracking store, and one experiment in it."""
 
-    def __init__(self, uri: str, experiment: str) -> None:
-        """Find the experiment or make it. A deleted one is restored."""
+    def __init__(self, uri: str, experiment: str, pulse: Pulse | None = None) -> None:
+        """Find the experiment or make it. A deleted one is restored. `pulse` is told how requests go."""
         with tracking.initialising(uri):
-            self._client = _client(uri)
+            self._client = (pulse or Pulse()).of(_client(uri))
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 place = tracking.artifact_location(uri, experiment)
@@ -64,7 +66,7 @@ class Tracker:
                 self._client.set_experiment_tag(self.experiment, key, value)
 
     def runs(self) -> list[TrackedRun]:
-        """Every run that is not deleted, oldest first."""
+        """Every run that is not deleted: those with metrics first, and of those alike the oldest."""
         found: list[TrackedRun] = []
         token = None
         while True:
@@ -73,10 +75,11 @@ class Tracker:
             )
             for run in page:
                 tags, parameters = dict(run.data.tags), set(run.data.params)
-                found.append(TrackedRun(run.info.run_id, run.info.status, tags, parameters))
+                measured = bool(run.data.metrics)
+                found.append(TrackedRun(run.info.run_id, run.info.status, tags, parameters, measured))
             token = page.token
             if not token:
-                return found
+                return sorted(found, key=lambda run: not run.measured)
 
     def create_run(self, name: str, tags: Mapping[str, str], at: int | None = None) -> TrackedRun:
         run = self._client.create_run(self.experiment, start_time=at, tags=dict(tags), run_name=name)
@@ -141,12 +144,12 @@ class Tracker:
 
 
 def refused(error: Exception) -> bool:
-    """Whether asking again cannot help: the server understood, and will not have it."""
+    """Whether asking again cannot help: what was said is wrong, not who says it, as in 403, or when."""
     from mlflow.exceptions import MlflowException
 
     if not isinstance(error, MlflowException):
         return False
-    return error.get_http_status_code() in (400, 401, 403)  # type: ignore[no-untyped-call]
+    return error.get_http_status_code() in (400,)  # type: ignore[no-untyped-call]
 
 
 def check(uri: str) -> str:

@@ -8,13 +8,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from orchestrator import run_content, tracking
 from orchestrator.labels import labels
 from orchestrator.mlflow_mirror import Point, TrackedRun, Tracker
+from orchestrator.pulse import Pulse
 from workers.result import TrialStatus
 
 Points = Mapping[int, tuple[Mapping[str, float], int]]
@@ -29,7 +30,8 @@ class TrialRun:
     """A trial's run, and how much of it is known to be there."""
 
     run: TrackedRun
-    logged: dict[int, frozenset[str]] | None = None  # metric names by step; None: not asked for yet
+    logged: dict[int, frozenset[str]] | None = None  # metric names by step; None: not known, to be asked for
+    made_here: bool = False  # and so nothing of an earlier attempt is in it
     prepared: bool = False  # parameters and tags
 
 
@@ -43,8 +45,9 @@ class SweepRuns:
         text: str,
         note: str,
         columns: Sequence[Mapping[str, Any]] = (),
+        pulse: Pulse | None = None,
     ) -> None:
-        self._uri, self._sweep, self._text, self._note = uri, name, text, note
+        self._uri, self._sweep, self._text, self._note, self._pulse = uri, name, text, note, pulse
         self._columns = list(columns)
         found = labels(self._columns)
         self._names = {str(c["trial_id"]): label for c, label in zip(columns, found, strict=True)}
@@ -52,29 +55,35 @@ class SweepRuns:
         self._same_names: dict[frozenset[str], frozenset[str]] = {}
         self._tracker: Tracker | None = None
         self._runs: dict[str, TrialRun] = {}  # by trial_id
-        self._extra: list[str] = []  # ids of runs of a trial that has one already
         self.artifact_error: Exception | None = None  # the store of files may fail where all else works
 
     # --- the sweep ---
 
     def open(self) -> None:
-        """Find the experiment and all its runs, or make them. Does nothing when that is done already."""
+        """Find the experiment and all its runs, or make them. Does nothing when that is done already.
+
+        Of two runs of one trial, or of the sweep, one is deleted: the answer to a request that made it came too
+        late or never.
+        """
         if self._tracker is not None:
             return
-        tracker = Tracker(self._uri, self._sweep)
+        tracker = Tracker(self._uri, self._sweep, self._pulse)
         flat = f"[all trials with charts]({tracking.trials_page(tracker.experiment)})"
         about = {"mlflow.note.content": self._note.replace(run_content.TRIALS_LINK, flat)}
         tracker.tag_experiment(about | {"mlflow.experimentKind": "custom_model_development"})
-        self._runs, self._extra = {}, []
+        known = {found.run.run_id: found for found in self._runs.values()}
+        self._runs = {}
         parent: TrackedRun | None = None
         for run in tracker.runs():
-            if run.tags.get("kind") == run_content.SWEEP:
-                parent = parent or run
-            elif trial_id := run.tags.get("trial_id"):
-                if trial_id in self._runs:
-                    self._extra.append(run.run_id)
-                else:
-                    self._runs[trial_id] = TrialRun(run)
+            trial_id = run.tags.get("trial_id", "")
+            is_parent = run.tags.get("kind") == run_content.SWEEP
+            if (is_parent and parent) or trial_id in self._runs:
+                tracker.delete_run(run.run_id)
+            elif is_parent:
+                parent = run
+            elif trial_id:
+                earlier = known.get(run.run_id, TrialRun(run))
+                self._runs[trial_id] = replace(earlier, run=run, prepared=False)
         if parent is None:
             tags = {"kind": run_content.SWEEP, "sweep": self._sweep, "mlflow.source.name": "tiny-subspace"}
             parent = tracker.create_run(self._sweep, tags)
@@ -85,8 +94,18 @@ class SweepRuns:
             self._adopt(trial_id, found.run)
 
     def forget(self) -> None:
-        """After an error nobody knows what has arrived: the next `open` asks again."""
+        """After an error nobody knows whether the last request has arrived: the next `open` asks again."""
         self._tracker = None
+
+    def release(self) -> None:
+        """What is known of the points of trials that have ended is needed no longer."""
+        for trial_id in self._runs.keys() - self._active.keys():
+            self._runs[trial_id].logged = None
+
+    def all_told_here(self, trial_id: str) -> bool:
+        """Whether all points in the trial's run were written by this object."""
+        found = self._runs.get(trial_id)
+        return found is not None and found.made_here
 
     def reopen(self) -> None:
         """The sweep runs again."""
@@ -107,12 +126,6 @@ class SweepRuns:
             run = self._runs[trial_id].run
             self._tag(run, {"status": str(TrialStatus.PENDING)})
             self._set_status(run, "KILLED")
-
-    def remove_extra(self) -> None:
-        """Delete the younger of two runs of one trial."""
-        for run_id in self._extra:
-            self._open_tracker.delete_run(run_id)
-        self._extra = []
 
     def _store_file(self) -> None:
         digest = _digest(self._text)
@@ -139,32 +152,35 @@ class SweepRuns:
         trial_id = str(columns["trial_id"])
         self._active[trial_id] = dict(columns)
         run = self._run(trial_id, at).run
+        if MIRRORED_TAG in run.tags:
+            self._untag(run, MIRRORED_TAG)  # no longer compared
         self._tag(run, {"status": str(TrialStatus.RUNNING)})
         self._set_status(run, "RUNNING")
 
     def log(self, trial_id: str, points: Points) -> None:
         """Write what is not there yet. KeyError for a trial that was neither started nor is there."""
         found = self._run(trial_id)
-        if found.logged is None:
-            found.logged = _by_step(self._open_tracker.history(found.run.run_id))
+        logged = found.logged
+        if logged is None:
+            logged = _by_step(self._open_tracker.history(found.run.run_id))
         new: list[Point] = []
         for step, (metrics, at) in sorted(points.items()):
-            there = found.logged.get(step, frozenset())
+            there = logged.get(step, frozenset())
             new += [Point(name, value, at, step) for name, value in metrics.items() if name not in there]
             names = there.union(metrics)
-            found.logged[step] = self._same_names.setdefault(names, names)  # one set for all the steps alike
+            logged[step] = self._same_names.setdefault(names, names)  # one set for all the steps alike
+        found.logged = None  # until the answer is here
         self._open_tracker.metrics(found.run.run_id, new)
+        found.logged = logged
 
     def finish(self, trial_id: str, result: Mapping[str, Any], at: int) -> None:
         """A trial has ended: its run says how. KeyError as in `log`."""
         found = self._run(trial_id)
         tags = run_content.outcome_tags(result)
         for key in {"error", "error_type", "mlflow.note.content"} & (found.run.tags.keys() - tags.keys()):
-            self._open_tracker.untag(found.run.run_id, key)  # of an earlier attempt
-            del found.run.tags[key]
+            self._untag(found.run, key)  # of an earlier attempt
         self._tag(found.run, tags)
         self._set_status(found.run, run_content.RUN_STATUS[TrialStatus(result["status"])], at)
-        found.logged = None
         self._active.pop(trial_id, None)
 
     def sync(self, trial: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -195,6 +211,7 @@ class SweepRuns:
             self.log(trial_id, points)
         self.finish(trial_id, trial, finished)
         self._tag(run, {MIRRORED_TAG: digest})
+        self._runs[trial_id].logged = None
 
     def _run(self, trial_id: str, at: int | None = None) -> TrialRun:
         """The trial's run, made where there is none, with all its parameters and tags."""
@@ -205,9 +222,10 @@ class SweepRuns:
             raise KeyError(trial_id)
         tags = run_content.trial_tags(columns, self._sweep)
         if found is None:
-            made = tags | {"mlflow.parentRunId": self._parent.run_id, "mlflow.source.name": "tiny-subspace"}
+            made = {"mlflow.parentRunId": self._parent.run_id, "mlflow.source.name": "tiny-subspace"}
+            made |= tags | {"status": str(TrialStatus.RUNNING)}
             run = self._open_tracker.create_run(self._name(columns), made, at)
-            found = self._runs[trial_id] = TrialRun(run, logged={})
+            found = self._runs[trial_id] = TrialRun(run, logged={}, made_here=True)
         self._tag(found.run, tags)
         wanted = run_content.parameters(columns)
         if new := {key: value for key, value in wanted.items() if key not in found.run.parameters}:
@@ -231,6 +249,10 @@ class SweepRuns:
         if new := {key: value for key, value in tags.items() if run.tags.get(key) != value}:
             self._open_tracker.tag(run.run_id, new)
             run.tags |= new
+
+    def _untag(self, run: TrackedRun, key: str) -> None:
+        self._open_tracker.untag(run.run_id, key)
+        del run.tags[key]
 
     def _set_status(self, run: TrackedRun, status: str, at: int | None = None) -> None:
         if run.status == status:

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from orchestrator.files import Folder, trial_of
+from orchestrator import tables
+from orchestrator.files import Folder
 from workers.spec import spec_columns
 
 
@@ -79,10 +79,10 @@ def load(paths: Iterable[str | Path]) -> Results:
     others. Raises FileNotFoundError where one of them has no results, ValueError where a column has
     irreconcilable types.
     """
-    found = list(paths)
-    measured = _measurements(found)
-    tables = (_trials(found), measured, _eigenvalues(measured), _subspace_overlaps(measured))
-    return Results(*(_frame(table) for table in tables))
+    given = list(paths)
+    measured = _measurements(given)
+    found = (_trials(given), measured, _eigenvalues(measured), _subspace_overlaps(measured))
+    return Results(*(_frame(table) for table in found))
 
 
 def trial_rows(path: str | Path) -> list[dict[str, Any]]:
@@ -101,64 +101,59 @@ def by_trial(
     """
     chosen = [row for row in trial_rows(path) if only is None or row["trial_id"] in only]
     waiting = {row["trial_id"]: row for row in chosen}
-    folder = Folder.at(path)
-    for file in folder.parquet("measurements") if waiting else ():
-        if (own := trial_of(file)) and own not in waiting:
-            continue
-        for trial_id, rows in _grouped(pq.read_table(file, filesystem=folder.filesystem)):
-            if trial_id in waiting:
-                yield waiting.pop(trial_id), rows
+    folder, seen = Folder.at(path), set[str]()
+    while waiting and (files := [f for f in tables.files(folder, tables.MEASUREMENTS) if f not in seen]):
+        seen.update(files)  # and then those that `compact` has put in their place meanwhile
+        for file in files:
+            if (own := tables.trial_of(file)) and own not in waiting:
+                continue
+            try:
+                rows = tables.read_files(folder, tables.MEASUREMENTS, [file])
+            except FileNotFoundError:
+                continue
+            for trial_id, of_trial in _grouped(rows, waiting):
+                yield waiting.pop(trial_id), of_trial
     for trial in waiting.values():
         yield trial, []
 
 
-def _grouped(table: pa.Table) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    for trial_id in pc.unique(table["trial_id"]).to_pylist():
-        rows = table.filter(pc.field("trial_id") == trial_id).to_pylist()
-        yield trial_id, sorted(rows, key=lambda row: int(row["step"]))
+def _grouped(table: pa.Table, wanted: Collection[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    table = table.filter(pc.is_in(table["trial_id"], value_set=pa.array(list(wanted), pa.string())))
+    encoded = table["trial_id"].combine_chunks().dictionary_encode()
+    order = np.argsort(encoded.indices.to_numpy(), kind="stable")
+    counts = np.bincount(encoded.indices.to_numpy(), minlength=len(encoded.dictionary))
+    places = np.split(order, np.cumsum(counts))[:-1]
+    for trial_id, place in zip(encoded.dictionary.to_pylist(), places, strict=True):
+        yield trial_id, sorted(table.take(place).to_pylist(), key=lambda row: int(row["step"]))
 
 
 def _trials(paths: Sequence[str | Path]) -> pa.Table:
-    return _unified([_read(path, "trials") for path in paths])
+    return _unified([_read(path, tables.TRIALS) for path in paths])
 
 
 def _measurements(paths: Sequence[str | Path]) -> pa.Table:
     """Trials first, rows second: each trial's rows are there before it counts as finished."""
-    tables = []
+    found = []
     for path in paths:
-        finished = _read(path, "trials").column("trial_id").combine_chunks()
-        rows = _read(path, "measurements")
-        tables.append(rows.filter(pc.is_in(rows["trial_id"], value_set=finished)))
-    return _unified(tables)
+        finished = pc.unique(_read(path, tables.TRIALS, ["trial_id"])["trial_id"])
+        rows = _read(path, tables.MEASUREMENTS)
+        known = pc.is_in(rows["trial_id"], value_set=finished)
+        found.append(rows if pc.all(known, min_count=0).as_py() else rows.filter(known))
+    return _unified(found)
 
 
-def _read(path: str | Path, name: str) -> pa.Table:
-    """One table of a sweep. A trial's own file outweighs its rows in a compacted one."""
+def _read(path: str | Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     folder = Folder.at(path)
-    if folder.kind() is not fs.FileType.Directory or "sweep.yaml" not in folder.names():
+    if folder.kind("sweep.yaml") is not fs.FileType.File:
         raise FileNotFoundError(f"{path}: no results of a sweep here")
-    files = folder.parquet(name)
-    if not files:  # a sweep interrupted in its first moment
-        return pa.table({column: pa.array([], pa.string()) for column in ("trial_id", "sweep")})
-    found = ds.dataset(files, filesystem=folder.filesystem, format="parquet")
-    own = {trial_id: file for file in files if (trial_id := trial_of(file))}
-    if len(files) - len(own) < 2:  # nothing is compacted
-        return found.to_table()
-    together, single = (
-        ds.dataset(chosen, found.schema, "parquet", folder.filesystem).to_table()
-        for chosen in ([file for file in files if file not in own.values()], list(own.values()))
-    )
-    outweighed = pc.is_in(together["trial_id"], value_set=pa.array(own, pa.string()))
-    return pa.concat_tables([together.filter(pc.invert(outweighed)), single])
+    return tables.read(folder, name, columns)
 
 
-def _unified(tables: Sequence[pa.Table]) -> pa.Table:
-    if not tables:
+def _unified(found: Sequence[pa.Table]) -> pa.Table:
+    if not found:
         raise ValueError("load: needs at least one results folder")
     try:
-        return pa.concat_tables(
-            [table.replace_schema_metadata() for table in tables], promote_options="permissive"
-        )
+        return pa.concat_tables(found, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"load: these sweeps do not fit together: {error}") from error
 

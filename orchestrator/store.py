@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from orchestrator.files import Folder
+from orchestrator import tables
+from orchestrator.damage import set_aside
+from orchestrator.files import CredentialsError, Folder, reason
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.schema import ColumnError, schema, table
 from orchestrator.sweep import Sweep
@@ -19,7 +20,10 @@ from workers.spec import TrialSpec
 
 
 class StoreError(RuntimeError):
-    """A results folder that cannot be used as asked; one line that begins with the folder."""
+    """A results folder that cannot be used as asked; one line that begins with the folder or the file.
+
+    Its `__cause__` is the OSError where the file system refused.
+    """
 
 
 class ResultStore:
@@ -29,6 +33,8 @@ class ResultStore:
         trials/<trial_id>.parquet           one row: the trial is finished
         measurements/<trial_id>.parquet     one row a step; written before the row in trials/
         */0-columns.parquet                 no rows, every column: what a plain reader takes the columns from
+        */part-<digest>.parquet             many trials, merged by `compact`
+        */.damaged-…                        files that a crash had torn; their trials ran again
         checkpoints/  .driver.json
 
     Only the driver writes here. A reader sees a file whole or not at all, and both tables read with nothing
@@ -37,17 +43,21 @@ class ResultStore:
     """
 
     SWEEP = "sweep.yaml"
-    TRIALS = "trials"
-    MEASUREMENTS = "measurements"
+    TRIALS = tables.TRIALS
+    MEASUREMENTS = tables.MEASUREMENTS
     CHECKPOINTS = "checkpoints"
-    COLUMNS = "0-columns.parquet"  # sorts before every trial_id and every compacted file
+    COLUMNS = tables.COLUMNS  # sorts before every trial_id and every part
     HEARTBEAT = ".driver.json"
 
     def __init__(self, root: str | Path, own_measurements: Iterable[str] = ()) -> None:
         self.own_measurements = tuple(own_measurements)
         try:
             self.folder = Folder.at(root)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise StoreError(f"{root}: cannot be opened: {reason(error)}") from error
+        except CredentialsError as error:
+            raise StoreError(str(error)) from None
+        except ValueError as error:
             raise StoreError(f"{root}: cannot be opened: {error}") from error
 
     def __str__(self) -> str:
@@ -55,29 +65,34 @@ class ResultStore:
 
     # --- the sweep ---
 
-    def begin(self, sweep: Sweep) -> None:
+    def begin(self, sweep: Sweep) -> list[str]:
         """Make the folder ready for a sweep: a new one, or the same again, perhaps with more trials.
 
-        Raises StoreError for a folder of another sweep, one that is in use for something else, or one that
-        cannot be written.
+        Says in a line each which damaged files were put aside; `finished` does not count their trials, before
+        as after. Raises StoreError for a folder of another sweep, one that is in use for something else, or one
+        that cannot be written.
         """
         self.check(sweep)
         try:
             self.folder.make()
             self.folder.remove_temporary()
-            self.folder.write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
+            self._write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
             self.folder.make(self.CHECKPOINTS)
             for name in (self.TRIALS, self.MEASUREMENTS):
                 self.folder.make(name)
                 self.folder.remove_temporary(name)
             for name, columns in self._schemas.items():
-                self._write_table(f"{name}/{self.COLUMNS}", columns.empty_table())
+                self.write_table(f"{name}/{self.COLUMNS}", columns.empty_table())
+            return set_aside(self.folder, (self.TRIALS, self.MEASUREMENTS))
         except OSError as error:
-            raise StoreError(f"{self}: cannot be written: {error}") from error
+            raise StoreError(f"{self}: cannot be written: {reason(error)}") from error
 
     def sweep_text(self) -> str:
         """The stored sweep file. StoreError where there is none."""
-        content = self.folder.read(self.SWEEP)
+        try:
+            content = self.folder.read(self.SWEEP)
+        except OSError as error:
+            raise StoreError(f"{self.folder.shown(self.SWEEP)}: cannot be read: {reason(error)}") from error
         if content is None:
             raise StoreError(f"{self}: no results of a sweep here: {self.SWEEP} is missing")
         return content.decode()
@@ -109,7 +124,7 @@ class ResultStore:
             _ = self._schemas
             names = self.folder.names() if self.folder.kind() is not fs.FileType.File else None
         except OSError as error:
-            raise StoreError(f"{self}: cannot be read: {error}") from error
+            raise StoreError(f"{self}: cannot be read: {reason(error)}") from error
         if names is None:
             raise StoreError(f"{self}: is a file; results need a folder")
         if self.SWEEP in names:
@@ -128,15 +143,21 @@ class ResultStore:
     def finished(self) -> dict[str, TrialStatus]:
         """The status of every trial that has a row in `trials`, failed ones included; reads two columns only.
 
-        Empty where there is no such folder. A trial's own file outweighs a compacted one.
+        Empty where there is no such folder. A trial whose own files or parts are damaged, or whose measurements
+        are missing, is not in it; nothing is written. Raises StoreError where the folder cannot be read.
         """
-        files = self.folder.parquet(self.TRIALS)
-        columns = pa.schema([("trial_id", pa.string()), ("status", pa.string())])
-        found = ds.dataset(
-            files, schema=columns, filesystem=self.folder.filesystem, format="parquet"
-        ).to_table()
-        pairs = zip(found["trial_id"].to_pylist(), found["status"].to_pylist(), strict=True)
-        return {trial_id: TrialStatus(status) for trial_id, status in pairs}
+        try:
+            unmeasured: set[str] | None = None
+            while True:
+                found = tables.read(self.folder, self.TRIALS, ["trial_id", "status"]).to_pydict()
+                lost = set(found["trial_id"]) - tables.measured(self.folder)
+                if not lost or lost == unmeasured:
+                    break
+                unmeasured = lost  # look again: they may have been merged between the two reads
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be read: {reason(error)}") from error
+        pairs = zip(found["trial_id"], found["status"], strict=True)
+        return {trial_id: TrialStatus(status) for trial_id, status in pairs if trial_id not in lost}
 
     def commit(self, spec: TrialSpec, sweep_name: str, result: TrialResult, rows: Sequence[Row]) -> None:
         """Put a finished trial in place, or replace an earlier attempt: measurements, then `trials`.
@@ -147,16 +168,13 @@ class ResultStore:
         """
         parameters = {"trial_id": spec.trial_id, "sweep": sweep_name, **spec.columns()}
         trial = parameters | {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-        tables = {self.MEASUREMENTS: [row | parameters for row in rows], self.TRIALS: [trial]}
+        content = {self.MEASUREMENTS: [row | parameters for row in rows], self.TRIALS: [trial]}
         try:
-            ready = {name: table(content, self._schemas[name]) for name, content in tables.items()}
+            ready = {name: table(found, self._schemas[name]) for name, found in content.items()}
         except ColumnError as error:
             raise StoreError(f"{self}: trial {spec.trial_id}: {error}") from error
-        try:
-            for name, content in ready.items():
-                self._write_table(f"{name}/{spec.trial_id}.parquet", content)
-        except OSError as error:
-            raise StoreError(f"{self}: cannot be written: {error}") from error
+        for name, rows_of in ready.items():
+            self.write_table(f"{name}/{spec.trial_id}.parquet", rows_of)
 
     @cached_property
     def _schemas(self) -> Mapping[str, pa.Schema]:
@@ -165,19 +183,23 @@ class ResultStore:
         return {name: self._with_stored(name, schema(columns)) for name, columns in wanted.items()}
 
     def _with_stored(self, name: str, wanted: pa.Schema) -> pa.Schema:
-        content = self.folder.read(f"{name}/{self.COLUMNS}")
-        if content is None:
-            return wanted
-        stored = pq.read_schema(pa.BufferReader(content)).remove_metadata()
+        stored = tables.stored_schema(self.folder, name)
         try:
             return pa.unify_schemas([wanted, stored], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise StoreError(f"{self}: {name} there have other column types: {error}") from error
 
-    def _write_table(self, name: str, content: pa.Table) -> None:
+    def write_table(self, name: str, content: pa.Table) -> None:
+        """Put a Parquet file in place, whole or not at all. Raises StoreError, which names it."""
         sink = pa.BufferOutputStream()
         pq.write_table(content, sink, compression="zstd")
-        self.folder.write(name, sink.getvalue())
+        self._write(name, sink.getvalue())
+
+    def _write(self, name: str, content: bytes | pa.Buffer) -> None:
+        try:
+            self.folder.write(name, content)
+        except OSError as error:
+            raise StoreError(f"{self.folder.shown(name)}: cannot be written: {reason(error)}") from error
 
     # --- the driver's sign of life ---
 
@@ -206,4 +228,4 @@ class ResultStore:
             self.folder.write(".probe", b"")
             self.folder.remove(".probe")
         except OSError as error:
-            raise StoreError(f"{self}: cannot be written: {error}") from error
+            raise StoreError(f"{self}: cannot be written: {reason(error)}") from error

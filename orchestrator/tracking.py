@@ -6,6 +6,7 @@ import re
 import socket
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,9 +19,17 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """Environment in which MLflow sends nothing to anybody but the tracking server."""
 
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow's own retries take minutes, and one of a request that did arrive makes its run twice. It prints two lines
+for each run that ends."""
 
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""MLflow's own retries take minutes, and one of a request that did arrive writes its metrics twice."""
+_users: list[object] = []  # of `impatient`, and what they have added
+_added: list[str] = []
+_changing = threading.RLock()
 
 
 class TrackingError(RuntimeError):
@@ -89,14 +98,25 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Short answers or none from MLflow's client; what the user's environment says comes first."""
-    added = {name: value for name, value in (IMPATIENT | QUIET).items() if name not in os.environ}
-    os.environ.update(added)
+    """Short answers or none from MLflow's client; what the user's environment says comes first.
+
+    Several may be in it at a time; the last to leave takes the variables out. Whoever reads the whole
+    environment at that moment may fail, so a thread beside others does not enter and leave for each request.
+    """
+    user = object()
+    with _changing:
+        if not _users:
+            added = {name: value for name, value in (IMPATIENT | QUIET).items() if name not in os.environ}
+            os.environ.update(added)
+            _added[:] = added
+        _users.append(user)
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        with _changing:
+            _users.remove(user)
+            for name in () if _users else _added:
+                os.environ.pop(name, None)
 
 
 @contextmanager

@@ -1,26 +1,38 @@
-"""What all tests share: one thread for each process, no network, one local Ray."""
+"""What all tests share: one thread for each process, no network, one Ray."""
 
+import logging
 import os
-import tempfile
 from collections.abc import Iterator
 
 import pytest
+from cluster import Cluster, environment
+from processes import wait_until
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: two threads on a busy machine are far slower
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ |= environment()  # before torch and Ray are imported: two threads on a busy machine are far slower
 
 collect_ignore = ["benchmarks"]  # commands, not modules with doctests; test_benchmarks.py runs them
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """A Ray of this test run's own, with two CPUs and two GPUs that it only believes in."""
+def local_ray() -> Iterator[Cluster]:
+    """A Ray of this test run's own, with two CPUs and two GPUs that it only believes in; we are connected to it.
+
+    It is the only one that a test run starts. For tests that add nodes there is `cluster`.
+    """
     import ray
 
-    from orchestrator.ray_executor import connect
-
-    # not tmp_path: Ray makes sockets there, whose names must be short
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        connect(None, num_cpus=2, num_gpus=2, _temp_dir=folder)
-        yield
+    with Cluster(cpus=2, gpus=2) as cluster:
+        ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+        yield cluster
         ray.shutdown()
+
+
+@pytest.fixture
+def cluster(local_ray: Cluster) -> Iterator[Cluster]:
+    """`local_ray`, and what a test adds to it is gone afterwards."""
+    from orchestrator.ray_executor import nodes
+
+    yield local_ray
+    for node in list(local_ray.nodes):
+        local_ray.remove(node)
+    wait_until(lambda: len(nodes()) == 1)

@@ -28,8 +28,11 @@ class Shelf:
 
     def check(self, sweep: Sweep) -> None: ...
 
-    def begin(self, sweep: Sweep) -> None:
+    TRIALS = "trials"
+
+    def begin(self, sweep: Sweep) -> list[str]:
         self.begun.append(sweep.name)
+        return []
 
     def finished(self) -> dict[str, TrialStatus]:
         return {trial_id: result.status for trial_id, (result, _) in self.kept.items()}

@@ -141,7 +141,7 @@ CASES: list[tuple[str, str, list[str]]] = [
         "measure in trial",
         NAME + "trial: {architecture: mlp, dataset: mnist5k, steps: 100, measure: {loss: {}}}\n",
         [
-            ":2: trial.measure: unknown; there are architecture, dataset, optimizer, learning_rate, batch_size, steps, epochs, seed, loss, precision, initialization, measurement_samples, batch_norm"
+            ":2: trial.measure: unknown; there are architecture, dataset, optimizer, learning_rate, batch_size, steps, epochs, seed, loss, precision, initialization, measurement_samples, batch_norm, loss_bound"
         ],
     ),
     (

@@ -42,3 +42,18 @@ def test_products(tmp_path: Path) -> None:
     # 100,000 parameters against 10,000: the basis alone is ten times larger.
     assert peaks[1] > 2 * peaks[0]
     assert found["budgets"]
+
+
+def test_reading(tmp_path: Path) -> None:
+    found = run(tmp_path, "reading.py", "--trials", "4", "--rows", "3", "--rounds", "1")
+    assert (found["files_before"], found["files_after"]) == (8, 2)
+    assert found["reads"].keys() == {"own", "compacted", "plain"}
+
+
+def test_outage(tmp_path: Path) -> None:
+    found = run(tmp_path, "outage.py", "--trials", "1", "--steps", "10", "--rounds", "1", "--only", "500")
+    without, erring = found["runs"]
+    assert (without["condition"], erring["condition"]) == ("none", "500")
+    assert erring["warnings"] == 1
+    assert erring["left"]["missing"] == erring["left"]["points"] > 0
+    assert {erring["mirrored"][what] for what in ("missing", "too_many", "runs_twice")} == {0}

@@ -75,15 +75,33 @@ def test_a_sweep_from_file_to_parquet_and_mlflow(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_both_executors_give_the_same_numbers_to_the_bit(folder: Path) -> None:
-    assert call("run", "small.yaml", "--tracking-uri", "none", "--results", "by_ray").exit_code == 0
-    assert run("--results", "by_local").exit_code == 0
+def test_wherever_and_however_many_run_at_once_the_numbers_are_the_same_to_the_bit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(
+        "orchestrator.ray_executor.PATIENCE", 1.0
+    )  # before the second trial is given the place
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def ready(self) -> None: ...
+
+    on_ray = ["run", "small.yaml", "--tracking-uri", "none", "--results"]
+    assert call(*on_ray, "two_at_once").exit_code == 0
+    other = Other.remote()  # type: ignore[attr-defined]  # takes one of the two places
+    ray.get(other.ready.remote())
+    assert call(*on_ray, "one_at_once").exit_code == 0
+    ray.kill(other)
+    assert run("--results", "here").exit_code == 0
     order = [("trial_id", "ascending"), ("step", "ascending")]
-    by_ray, by_local = (
-        pq.read_table(f"{path}/measurements").sort_by(order).to_pylist() for path in ("by_ray", "by_local")
+    two, one, here = (
+        pq.read_table(f"{path}/measurements").sort_by(order).to_pylist()
+        for path in ("two_at_once", "one_at_once", "here")
     )
     # exact: the same kernels on the same number of threads
-    assert by_ray == by_local
+    assert two == one == here
 
 
 def test_running_again_runs_nothing_and_a_longer_grid_only_what_is_new(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def test_tables_have_the_promised_columns() -> None:
     """Stored results and users' scripts depend on these names."""
-    trials = """trial_id sweep status steps_done parameters classes error_type error attempts seconds
+    trials = """trial_id sweep status steps_done parameters classes fault error_type error attempts seconds
         seconds_measuring hessian_products host device started_at finished_at torch_version code_version"""
     measurements = """trial_id sweep step epoch train_loss train_accuracy test_loss test_accuracy batch_loss
         gradient_norm hessian_gradient_overlap f_top f_top_batch f_top_update random_overlap sharpness stability
@@ -76,7 +76,7 @@ def test_tables_have_the_promised_columns() -> None:
         gradient_covariance_overlap"""
     parameters = """architecture architecture_options dataset dataset_options optimizer optimizer_options
         learning_rate batch_size steps epochs seed loss precision initialization measurement_samples batch_norm
-        measure"""
+        loss_bound measure"""
     assert trial_columns().keys() == set(trials.split()) | set(parameters.split())
     assert measurement_columns().keys() >= set(measurements.split()) | set(parameters.split())
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import samples
+from tracked import Warnings, all_runs, client, content, history, run_of
 
 from orchestrator import tracking
 from orchestrator.background import Background
 from orchestrator.heartbeat import Heartbeat, Running
 from orchestrator.mirror import Mirror, mirror
-from orchestrator.mlflow_runs import MIRRORED_TAG
 from orchestrator.run_content import metrics
 from orchestrator.store import ResultStore
 from workers.result import TrialStatus
@@ -102,10 +102,6 @@ def store(tmp_path, sweep, monkeypatch):
     return made
 
 
-class Warnings(list):
-    __call__ = list.append
-
-
 def begun(uri, sweep, path, **options):
     watcher = Mirror(uri, path, **options)
     watcher.begin(sweep, sweep.trials)
@@ -126,42 +122,6 @@ def run(store, sweep, uri, statuses=None, rows=None, close="FINISHED", warn=None
         watcher.finished(trial.spec.trial_id, result)
     watcher.close(close)
     assert warn == []
-
-
-def client(uri):
-    from orchestrator.mlflow_mirror import _client
-
-    return _client(uri)
-
-
-def all_runs(uri, name="sample"):
-    found = client(uri)
-    return found.search_runs([found.get_experiment_by_name(name).experiment_id], max_results=1000)
-
-
-def run_of(uri, spec):
-    (found,) = [run for run in all_runs(uri) if run.data.tags.get("trial_id") == spec.trial_id]
-    return found
-
-
-def history(uri, run):
-    """Metric name to its points in order, duplicates included."""
-    names, found = run.data.metrics, client(uri)
-    points = {name: found.get_metric_history(run.info.run_id, name) for name in names}
-    return {name: sorted((m.step, m.value) for m in history) for name, history in points.items()}
-
-
-def content(uri):
-    """What the store says of every trial, apart from ids, times, and the mark of a verified mirror."""
-    found = {}
-    for run in all_runs(uri):
-        tags = {k: v for k, v in run.data.tags.items() if k not in ("mlflow.parentRunId", MIRRORED_TAG)}
-        key = tags.get("trial_id", "sweep")
-        assert key not in found, "a trial has two runs"
-        name, status = run.info.run_name, run.info.status
-        found[key] = {"name": name, "status": status, "tags": tags, "params": run.data.params}
-        found[key]["metrics"] = history(uri, run)
-    return found
 
 
 def everything(uri):

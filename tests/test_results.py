@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import samples
 
-from orchestrator import results
+from orchestrator import results, tables
 from orchestrator.store import ResultStore
 from workers.result import TrialStatus, measurement_columns, trial_columns
 from workers.spec import spec_columns
@@ -130,7 +130,7 @@ def test_sweeps_whose_columns_contradict_each_other_are_a_line(store, tmp_path):
     (other / "trials").mkdir(parents=True)
     (other / "sweep.yaml").write_text("name: other")
     pq.write_table(pa.table({"trial_id": ["a"], "seed": ["zero"]}), other / "trials" / "a.parquet")
-    with pytest.raises(ValueError, match="load: these sweeps do not fit together"):
+    with pytest.raises(ValueError, match=r"load: these sweeps do not fit together: .*seed"):
         results.load([str(store), other])
 
 
@@ -143,8 +143,8 @@ def test_by_trial_pairs_each_trial_with_its_rows_even_in_a_compacted_file(store)
     first, second = commit(store, 0, samples.rows(0, 5)), commit(store, 1, samples.rows(0, 7))
     third = commit(store, 2, [], TrialStatus.FAILED)
     files = [store.folder.join(f"measurements/{name}.parquet") for name in (second, first)]
-    together = pa.concat_tables([pq.read_table(file) for file in files])
-    pq.write_table(together, store.folder.join("measurements/compacted-1.parquet"))
+    together = pa.concat_tables([pq.read_table(file) for file in files]).sort_by("step")  # rows of both mixed
+    pq.write_table(together, store.folder.join("measurements/part-1.parquet"))
     for name in (first, second):
         store.folder.remove(f"measurements/{name}.parquet")
     found = {trial["trial_id"]: [row["step"] for row in rows] for trial, rows in results.by_trial(str(store))}
@@ -155,9 +155,9 @@ def test_by_trial_pairs_each_trial_with_its_rows_even_in_a_compacted_file(store)
 def test_a_failed_trial_run_again_outweighs_its_row_in_a_compacted_file(store):
     trial_id = commit(store, status=TrialStatus.FAILED)
     own = store.folder.join(f"trials/{trial_id}.parquet")
-    pq.write_table(pq.read_table(own), store.folder.join("trials/compacted-1.parquet"))
+    pq.write_table(pq.read_table(own), store.folder.join("trials/part-1.parquet"))
     compacted = pq.read_table(store.folder.join(f"measurements/{trial_id}.parquet"))
-    pq.write_table(compacted, store.folder.join("measurements/compacted-1.parquet"))
+    pq.write_table(compacted, store.folder.join("measurements/part-1.parquet"))
     commit(store, rows=samples.rows(0))
     other = commit(store, 1, samples.rows(0))
     assert store.finished()[trial_id] is TrialStatus.COMPLETED
@@ -166,6 +166,36 @@ def test_a_failed_trial_run_again_outweighs_its_row_in_a_compacted_file(store):
         other: "completed",
     }
     assert len(results.measurements(str(store))) == 2
+
+
+@pytest.mark.parametrize("name", ["trials", "measurements"])
+def test_a_damaged_file_is_named_and_the_rest_is_read(store, name):
+    whole, hurt = commit(store), commit(store, 1)
+    file = f"{name}/{hurt}.parquet"
+    store.folder.write(file, store.folder.read(file)[:2000])
+    said = (
+        rf"^{store}/{file}: is damaged and left out; delete it and run the sweep again to get its trial back$"
+    )
+    for read in (results.measurements, results.eigenvalues):
+        with pytest.warns(UserWarning, match=said):
+            assert set(read(str(store)).trial_id) == {whole}
+    with pytest.warns(UserWarning, match=said):
+        pairs = {trial["trial_id"]: len(rows) for trial, rows in results.by_trial(str(store))}
+    assert pairs == {whole: 4} | ({hurt: 0} if name == "measurements" else {})
+    if name == "measurements":
+        assert set(results.trials(str(store)).trial_id) == {whole, hurt}
+
+
+def test_a_file_system_that_fails_is_not_taken_for_damage(store, monkeypatch):
+    """Or a server that is away for a moment would read as a sweep without its trials."""
+    commit(store)
+
+    def away(*_):
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    monkeypatch.setattr(tables, "_rows", away)
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        results.trials(str(store))
 
 
 def test_reading_imports_neither_torch_nor_ray_nor_mlflow():

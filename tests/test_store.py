@@ -1,8 +1,11 @@
 """The results folder: what a commit leaves behind, whole or not at all, and which folders are refused."""
 
 import dataclasses
+import errno
 import json
+import os
 import threading
+import warnings
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -203,13 +206,91 @@ def test_a_folder_that_cannot_be_read_is_a_line_before_anything_runs(store, monk
         ResultStore(store.folder.path).check(samples.sweep())
 
 
-def test_a_full_disk_is_a_line(store, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+def refuse(monkeypatch, error):
+    """The file system refuses every new file."""
 
-    monkeypatch.setattr(Folder, "write", full)
-    with pytest.raises(StoreError, match=r"cannot be written: .*No space left"):
+    def refused(*_):
+        raise error
+
+    monkeypatch.setattr("orchestrator.files.os.fsync", refused)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT], ids=os.strerror)
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(store, monkeypatch, error):
+    refuse(monkeypatch, OSError(error, os.strerror(error)))
+    with pytest.raises(StoreError) as caught:
         commit(store)
+    file = f"{store}/measurements/{samples.spec().trial_id}.parquet"
+    assert str(caught.value) == f"{file}: cannot be written: {os.strerror(error)}"
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_sweep_file_that_cannot_be_read_is_named(store, monkeypatch):
+    def locked(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Folder, "read", locked)
+    with pytest.raises(StoreError, match=r"sample/sweep\.yaml: cannot be read: Permission denied$"):
+        store.sweep_name()
+
+
+# --- damage ---
+
+
+def tear(store, name, left=0.5):
+    """As a copy that was broken off leaves it."""
+    content = store.folder.read(name)
+    store.folder.write(name, content[: int(left * len(content))])
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("name", ["trials", "measurements"])
+def test_a_trial_with_a_torn_file_is_not_finished_and_its_bytes_are_put_aside(store, name, left):
+    whole, hurt = commit(store).trial_id, commit(store, samples.spec(seed=1)).trial_id
+    tear(store, f"{name}/{hurt}.parquet", left)
+    torn = store.folder.read(f"{name}/{hurt}.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the trials left out
+        assert set(store.finished()) == {whole}
+    assert store.begin(samples.sweep()) == [
+        f"{store}/{name}/{hurt}.parquet: is damaged; kept as .damaged-{hurt}.parquet, and what it held runs again"
+    ]
+    assert store.folder.read(f"{name}/.damaged-{hurt}.parquet") == torn
+    assert set(store.finished()) == set(table_of(store, "trials").trial_id) == {whole}
+    assert set(table_of(store, "measurements").trial_id) == {whole}
+    commit(store, samples.spec(seed=1))
+    assert store.begin(samples.sweep()) == []
+    assert set(store.finished()) == {whole, hurt}
+
+
+def test_a_file_that_is_torn_again_does_not_replace_what_was_put_aside(store):
+    name = f"trials/{samples.spec().trial_id}.parquet"
+    for left in (0.5, 0.25):
+        commit(store)
+        tear(store, name, left)
+        store.begin(samples.sweep())
+    assert len([file for file in store.folder.names("trials") if file.startswith(".damaged-")]) == 2
+
+
+def test_a_trial_whose_measurements_are_missing_is_not_finished(store):
+    whole, hurt = commit(store).trial_id, commit(store, samples.spec(seed=1)).trial_id
+    store.folder.remove(f"measurements/{hurt}.parquet")
+    assert set(store.finished()) == {whole}
+
+
+def test_where_the_file_of_the_columns_is_torn_they_are_taken_from_the_trials(store, monkeypatch):
+    columns = measurement_columns() | {"own_quantity": float | None}
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
+        earlier = ResultStore(store.folder.path)
+        earlier.begin(samples.sweep())
+        commit(earlier, rows=[{"step": 0, "epoch": 0.0, "own_quantity": 0.5}])
+    for name in ("trials", "measurements"):
+        tear(store, f"{name}/{store.COLUMNS}")
+    later = ResultStore(store.folder.path)
+    assert len(later.finished()) == 1
+    assert later.begin(samples.sweep()) == []
+    assert list(table_of(later, "measurements").own_quantity) == [0.5]
 
 
 def test_a_reader_never_sees_a_torn_table_while_trials_are_committed(store):
@@ -348,7 +429,9 @@ def test_a_column_that_an_edited_sweep_no_longer_asks_for_is_not_lost(store, mon
 def test_a_column_that_has_changed_its_type_is_a_line(store, monkeypatch):
     columns = measurement_columns() | {"f_top": str | None}
     monkeypatch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
-    with pytest.raises(StoreError, match="have other column types"):
+    with pytest.raises(
+        StoreError, match=r"measurements there have other column types: .*f_top.*: string vs double"
+    ):
         ResultStore(store.folder.path).begin(samples.sweep())
 
 

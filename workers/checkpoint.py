@@ -128,7 +128,9 @@ class Saver:
             self._saved_at = account.position
         except (OSError, ValueError) as error:
             if not self._complained:
-                self._notes.append(f"cannot be saved, and would begin anew if it were interrupted now: {error}")
+                self._notes.append(
+                    f"cannot be saved, and would begin anew if it were interrupted now: {error}"
+                )
             self._complained = True
         self._last = time.perf_counter()
         self._cost = self._last - begun

@@ -1,0 +1,163 @@
+"""A table of a results folder: many Parquet files that are read as one, each trial from one of them.
+
+    0-columns.parquet          no rows, every column
+    <trial_id>.parquet         one trial, its own file
+    part-<digest>.parquet      many trials, merged by `compact`
+
+Files move while they are read: `compact` writes a part and then deletes the own files and the smaller parts that
+went into it. In between a trial lies in both, and a listing that is under way may show neither. So a trial is
+taken from its own file, else from one part; and where a listed file has gone, or the parts are not those
+listed, the table is read again.
+"""
+
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from orchestrator.damage import torn, unreadable
+from orchestrator.files import Folder
+
+TRIALS = "trials"
+MEASUREMENTS = "measurements"
+COLUMNS = "0-columns.parquet"
+
+ATTEMPTS = 40
+"""How often a table is read anew, with pauses that grow to 0.4 s, before it is said that it never rests."""
+
+
+def trial_of(file: str) -> str | None:
+    """The trial whose own file this is; None for a part.
+
+    >>> trial_of("0123456789abcdef.parquet")
+    '0123456789abcdef'
+    """
+    stem = file.removesuffix(".parquet")
+    return stem if len(stem) == 16 and all(digit in "0123456789abcdef" for digit in stem) else None
+
+
+def files(folder: Folder, name: str) -> list[str]:
+    """The names of a table's files, own ones first, without the one that has no rows."""
+    names = [file for file in folder.names(name) if file.endswith(".parquet") and file[0] not in "._"]
+    return sorted((file for file in names if file != COLUMNS), key=lambda file: trial_of(file) is None)
+
+
+def parts(names: Iterable[str]) -> set[str]:
+    """Those of the files that hold many trials."""
+    return {file for file in names if trial_of(file) is None}
+
+
+def read(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The whole table, or these columns of it: the rows of each trial once.
+
+    A damaged file is left out with a warning that names it. Raises OSError.
+    """
+    for attempt in range(ATTEMPTS):
+        listed = files(folder, name)
+        try:
+            found = read_files(folder, name, listed, columns)
+        except FileNotFoundError:
+            pass
+        else:
+            if parts(files(folder, name)) == parts(listed):
+                return found
+        time.sleep(0.01 * attempt)
+    raise OSError(f"{folder.shown(name)}: its files changed whenever they were read; try again")
+
+
+def read_files(
+    folder: Folder,
+    name: str,
+    chosen: Sequence[str],
+    columns: Sequence[str] | None = None,
+    skip_damaged: bool = True,
+) -> pa.Table:
+    """The rows of each trial once, from these files of a table.
+
+    A trial's own file outweighs the parts, and of two parts the first counts. Raises FileNotFoundError where a
+    file has gone and, unless damaged files are to be skipped, OSError for one of those.
+    """
+    wanted = stored_schema(folder, name)
+    if columns is not None:
+        known = {field.name: field for field in wanted}
+        wanted = pa.schema([known.get(column, pa.field(column, pa.string())) for column in columns])
+    own = [file for file in chosen if trial_of(file)]
+    single, kept = _scan(folder, name, own, wanted, skip_damaged)
+    found, seen = [single], pa.array([trial_of(file) for file in kept], pa.string())
+    for part in sorted(parts(chosen)):
+        table, _ = _scan(folder, name, [part], wanted, skip_damaged)
+        if len(seen):
+            again = pc.is_in(table["trial_id"], value_set=seen)
+            table = table.filter(pc.invert(again)) if pc.any(again).as_py() else table
+        found.append(table)
+        seen = pa.concat_arrays([seen, pc.unique(table["trial_id"])])
+    return pa.concat_tables(found)
+
+
+def _scan(
+    folder: Folder, name: str, chosen: list[str], wanted: pa.Schema, skip_damaged: bool
+) -> tuple[pa.Table, list[str]]:
+    """The rows of these files, and the files that could be read."""
+    try:
+        return _rows(folder, name, chosen, wanted), chosen
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError):
+        damaged = unreadable(folder, [f"{name}/{file}" for file in chosen])
+        if not damaged:
+            raise
+        if not skip_damaged:
+            raise OSError(f"{folder.shown(damaged[0])}: is damaged") from None
+    for file in damaged:
+        warnings.warn(
+            f"{folder.shown(file)}: is damaged and left out; delete it and run the sweep again to get "
+            f"{'its trial' if trial_of(file.rpartition('/')[2]) else 'its trials'} back",
+            stacklevel=5,
+        )
+    chosen = [file for file in chosen if f"{name}/{file}" not in damaged]
+    return _rows(folder, name, chosen, wanted), chosen
+
+
+def _rows(folder: Folder, name: str, chosen: list[str], wanted: pa.Schema) -> pa.Table:
+    paths = [folder.join(f"{name}/{file}") for file in chosen]
+    form = ds.ParquetFileFormat()
+    return ds.FileSystemDataset.from_paths(paths, wanted, form, folder.filesystem).to_table()
+
+
+def stored_schema(folder: Folder, name: str) -> pa.Schema:
+    """The columns of a table; where the file that says them is lost or damaged, those of all its files.
+
+    An empty table that has no file at all has `trial_id` and `sweep`. Raises OSError.
+    """
+    content = folder.read(f"{name}/{COLUMNS}")
+    if content is not None:
+        try:
+            return pq.read_schema(pa.BufferReader(content)).remove_metadata()
+        except (pa.ArrowException, OSError):
+            pass
+    schemas = [pa.schema([("trial_id", pa.string()), ("sweep", pa.string())])]
+    for file in files(folder, name):
+        try:
+            schemas.append(pq.read_schema(folder.join(f"{name}/{file}"), filesystem=folder.filesystem))
+        except (pa.ArrowException, OSError):  # damaged, or gone
+            continue
+    if len(schemas) > 1:  # in the order of a file
+        schemas.pop(0)
+    return pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
+
+
+def measured(folder: Folder) -> set[str]:
+    """The trials whose measurements are there and not torn, be they rows or none. Raises OSError."""
+    present = set(files(folder, MEASUREMENTS)) - torn(folder, MEASUREMENTS)
+    found = {trial for file in present if (trial := trial_of(file))}
+    for part in parts(present):
+        try:  # its trials are those of the part of the same name, which names those without rows too
+            table = read_files(folder, TRIALS, [part], ["trial_id"])
+        except FileNotFoundError:
+            continue
+        found.update(table["trial_id"].to_pylist())
+    return found
