@@ -247,6 +247,8 @@ def connect(
     `local` goes to `ray.init` for a Ray of our own. Raises ConnectionError in one line.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints pages about every death on standard output; the driver says it in a line and keeps what Ray told
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:  # "local": without it Ray attaches to whatever a stale file names
         settings = {"include_dashboard": False, "object_store_memory": OBJECT_STORE} | quiet | local

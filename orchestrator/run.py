@@ -77,6 +77,8 @@ class Run:
 
     def hopeless(self) -> str | None:
         """Why the trials that wait need not be tried, if all before them failed alike."""
+        if not self.alike.suspicious:
+            return None
         waiting = [a.trial.spec for attempts in self._waiting.values() for a in attempts]
         verdict = self.alike.verdict(waiting) if waiting else None
         return (

@@ -16,8 +16,12 @@ from urllib.parse import quote, urlencode
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 VARIABLE = "MLFLOW_TRACKING_URI"
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-"""Environment in which MLflow sends nothing to anybody but the tracking server."""
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Environment in which MLflow sends nothing to anybody but the tracking server, and prints no addresses."""
 
 IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

@@ -87,7 +87,11 @@ class Saver:
                 if state["result"]:
                     return account, _result(state["result"])
                 training.restore(state["training"])
-                observer.memory = state["memory"]
+                device = observer.inputs.device
+                observer.memory = {
+                    name: {key: tensor.to(device) for key, tensor in kept.items()}
+                    for name, kept in state["memory"].items()
+                }
                 _restore_random(state["random"])
             except (ValueError, KeyError, TypeError) as error:
                 self._notes.append(f"a checkpoint is of no use: {error}")

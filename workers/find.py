@@ -9,6 +9,7 @@ without importing torch.
 import ast
 import builtins
 import collections.abc
+import errno
 import hashlib
 import importlib
 import importlib.util
@@ -102,6 +103,8 @@ def digest(kind: str, name: str) -> str:
 
 def _module_name(kind: str, name: str) -> str:
     if "." not in name:
+        if not names(kind):  # a node's copy of this package was removed under it: another process has it anew
+            raise OSError(errno.ESTALE, f"the files of workers.{kind} are gone")
         if name not in names(kind):
             raise SpecError(
                 f"{kind}: no {name!r}; there are {', '.join(names(kind))} (or a dotted name of your own)"
