@@ -106,7 +106,9 @@ def _sources(store: ResultStore) -> list[Source]:
         within = tuple(name for name, files in names.items() if file in files)
         own = tables.trial_of(file)
         if own is None:
-            trials = frozenset(_ids(tables.read_files(store.folder, within[0], [file], ["trial_id"], False)))
+            trials = frozenset(
+                _ids(tables.read_files(store.folder, within[0], [file], ["trial_id"], tables.refuse))
+            )
         else:
             trials = frozenset([own] if own in final else [])
         if trials:
@@ -169,7 +171,7 @@ def _merge(store: ResultStore, sources: list[Source]) -> None:
 
 def _content(store: ResultStore, name: str, sources: list[Source]) -> pa.Table:
     chosen = [source.file for source in sources if name in source.within]
-    return tables.read_files(store.folder, name, chosen, skip_damaged=False)
+    return tables.read_files(store.folder, name, chosen, on_damage=tables.refuse)
 
 
 def _ids(table: pa.Table) -> set[str]:

@@ -149,7 +149,8 @@ class ResultStore:
         try:
             unmeasured: set[str] | None = None
             while True:
-                found = tables.read(self.folder, self.TRIALS, ["trial_id", "status"]).to_pydict()
+                read = tables.read(self.folder, self.TRIALS, ["trial_id", "status"], tables.ignore)
+                found = read.to_pydict()
                 lost = set(found["trial_id"]) - tables.measured(self.folder)
                 if not lost or lost == unmeasured:
                     break

@@ -12,7 +12,7 @@ listed, the table is read again.
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,15 +51,35 @@ def parts(names: Iterable[str]) -> set[str]:
     return {file for file in names if trial_of(file) is None}
 
 
-def read(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+def warn(file: str) -> None:
+    """Say that a damaged file is left out."""
+    said = f"{file}: is damaged and left out; delete it and run the sweep again to get what it held back"
+    warnings.warn(said, stacklevel=6)
+
+
+def ignore(_: str) -> None:
+    """Leave a damaged file out and say nothing."""
+
+
+def refuse(file: str) -> None:
+    """Raise OSError for a damaged file."""
+    raise OSError(f"{file}: is damaged")
+
+
+def read(
+    folder: Folder,
+    name: str,
+    columns: Sequence[str] | None = None,
+    on_damage: Callable[[str], None] = warn,
+) -> pa.Table:
     """The whole table, or these columns of it: the rows of each trial once.
 
-    A damaged file is left out with a warning that names it. Raises OSError.
+    A damaged file is told to `on_damage` and left out. Raises OSError.
     """
     for attempt in range(ATTEMPTS):
         listed = files(folder, name)
         try:
-            found = read_files(folder, name, listed, columns)
+            found = read_files(folder, name, listed, columns, on_damage)
         except FileNotFoundError:
             pass
         else:
@@ -74,22 +94,22 @@ def read_files(
     name: str,
     chosen: Sequence[str],
     columns: Sequence[str] | None = None,
-    skip_damaged: bool = True,
+    on_damage: Callable[[str], None] = warn,
 ) -> pa.Table:
     """The rows of each trial once, from these files of a table.
 
-    A trial's own file outweighs the parts, and of two parts the first counts. Raises FileNotFoundError where a
-    file has gone and, unless damaged files are to be skipped, OSError for one of those.
+    A trial's own file outweighs the parts, and of two parts the first counts. A damaged file is told to
+    `on_damage` and left out. Raises FileNotFoundError where a file has gone.
     """
     wanted = stored_schema(folder, name)
     if columns is not None:
         known = {field.name: field for field in wanted}
         wanted = pa.schema([known.get(column, pa.field(column, pa.string())) for column in columns])
     own = [file for file in chosen if trial_of(file)]
-    single, kept = _scan(folder, name, own, wanted, skip_damaged)
+    single, kept = _scan(folder, name, own, wanted, on_damage)
     found, seen = [single], pa.array([trial_of(file) for file in kept], pa.string())
     for part in sorted(parts(chosen)):
-        table, _ = _scan(folder, name, [part], wanted, skip_damaged)
+        table, _ = _scan(folder, name, [part], wanted, on_damage)
         if len(seen):
             again = pc.is_in(table["trial_id"], value_set=seen)
             table = table.filter(pc.invert(again)) if pc.any(again).as_py() else table
@@ -99,7 +119,7 @@ def read_files(
 
 
 def _scan(
-    folder: Folder, name: str, chosen: list[str], wanted: pa.Schema, skip_damaged: bool
+    folder: Folder, name: str, chosen: list[str], wanted: pa.Schema, on_damage: Callable[[str], None]
 ) -> tuple[pa.Table, list[str]]:
     """The rows of these files, and the files that could be read."""
     try:
@@ -110,14 +130,8 @@ def _scan(
         damaged = unreadable(folder, [f"{name}/{file}" for file in chosen])
         if not damaged:
             raise
-        if not skip_damaged:
-            raise OSError(f"{folder.shown(damaged[0])}: is damaged") from None
     for file in damaged:
-        warnings.warn(
-            f"{folder.shown(file)}: is damaged and left out; delete it and run the sweep again to get "
-            f"{'its trial' if trial_of(file.rpartition('/')[2]) else 'its trials'} back",
-            stacklevel=5,
-        )
+        on_damage(folder.shown(file))
     chosen = [file for file in chosen if f"{name}/{file}" not in damaged]
     return _rows(folder, name, chosen, wanted), chosen
 
@@ -156,7 +170,7 @@ def measured(folder: Folder) -> set[str]:
     found = {trial for file in present if (trial := trial_of(file))}
     for part in parts(present):
         try:  # its trials are those of the part of the same name, which names those without rows too
-            table = read_files(folder, TRIALS, [part], ["trial_id"])
+            table = read_files(folder, TRIALS, [part], ["trial_id"], ignore)
         except FileNotFoundError:
             continue
         found.update(table["trial_id"].to_pylist())

@@ -57,3 +57,11 @@ def test_outage(tmp_path: Path) -> None:
     assert erring["warnings"] == 1
     assert erring["left"]["missing"] == erring["left"]["points"] > 0
     assert {erring["mirrored"][what] for what in ("missing", "too_many", "runs_twice")} == {0}
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    found = run(tmp_path, "checkpoints.py", "--steps", "1000", "--rounds", "1")
+    never, _, often = found["settings"]
+    assert (never["saves"], never["bytes"]) == (0, 0)
+    assert often["saves"] > 0
+    assert often["bytes"] > 12 * 4 * 89_610  # weights, momentum and ten eigenvectors

@@ -342,18 +342,19 @@ def test_a_compaction_that_another_has_overtaken_begins_again(store, monkeypatch
 # --- damage and the command ---
 
 
-def test_the_trials_of_a_damaged_part_run_again(store):
+@pytest.mark.parametrize("name", ["trials", "measurements"])
+def test_the_trials_of_a_damaged_part_run_again(store, name):
     lost = commit(store, 0, 1)
     compact(store)
     kept = commit(store, 2)
-    ((part,), _) = (tables.parts(names) for names in files(store).values())
-    whole = store.folder.read(f"measurements/{part}")
-    store.folder.write(f"measurements/{part}", whole[:-50])
+    (part,) = tables.parts(files(store)[name])
+    torn = store.folder.read(f"{name}/{part}")[:-50]
+    store.folder.write(f"{name}/{part}", torn)
     assert set(store.finished()) == kept
     (line,) = store.begin(samples.sweep())
-    assert f"measurements/{part}: is damaged" in line
-    assert store.folder.read(f"measurements/.damaged-{part}") == whole[:-50]
-    assert store.folder.read(f"trials/.damaged-{part}") is not None
+    assert f"{name}/{part}: is damaged" in line
+    assert store.folder.read(f"{name}/.damaged-{part}") == torn
+    assert tables.parts(files(store)["trials"]) == tables.parts(files(store)["measurements"]) == set()
     plain_once(store, kept)
     commit(store, 0, 1)
     compact(store)
