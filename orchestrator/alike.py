@@ -30,11 +30,11 @@ class FailingAlike:
     """What the finished trials of a sweep have in common, as long as all of them failed.
 
     >>> from workers.spec import Component
-    >>> specs = [TrialSpec(architecture=Component("mlp"), dataset=Component("sine"), seed=i) for i in range(9)]
+    >>> kind = kind_of(TrialSpec(architecture=Component("mlp"), dataset=Component("sine")))
     >>> alike = FailingAlike()
-    >>> for spec in specs[:5]:
-    ...     alike.failed(spec, "KeyError", "KeyError: 'x'")
-    >>> alike.verdict(specs[5:])
+    >>> for _ in range(5):
+    ...     alike.failed(kind, "KeyError", "KeyError: 'x'")
+    >>> alike.verdict([kind, kind])
     "all 5 trials so far failed alike: KeyError: 'x'"
     """
 
@@ -48,19 +48,19 @@ class FailingAlike:
         """A trial came to an end other than a failure."""
         self._other = True
 
-    def failed(self, spec: TrialSpec, error_type: str, error: str) -> None:
+    def failed(self, kind: str, error_type: str, error: str) -> None:
         said = last_line(error, error_type) or error_type
         reason = f"{error_type} {re.sub(r'[0-9.]+', '#', said)}"
         self._other |= self._reason not in (None, reason)
         self._reason, self._said = reason, said
-        self._kinds.add(kind_of(spec))
+        self._kinds.add(kind)
         self._failures += 1
 
-    def verdict(self, waiting: Iterable[TrialSpec]) -> str | None:
+    def verdict(self, waiting: Iterable[str]) -> str | None:
         """Why the rest need not be tried, or None: five failed, all alike, and at least one of every kind that waits."""
         if not self.suspicious:
             return None
-        if self._failures < MOST and any(kind_of(spec) not in self._kinds for spec in waiting):
+        if self._failures < MOST and not self._kinds.issuperset(waiting):
             return None
         return f"all {self._failures} trials so far failed alike: {self._said}"
 
@@ -69,10 +69,11 @@ class FailingAlike:
         """Whether enough have failed, and all alike, to look for a kind of trial that may fare better."""
         return not self._other and self._failures >= ENOUGH
 
-    def untried(self, spec: TrialSpec) -> bool:
-        """Whether no trial of this one's kind has failed yet."""
-        return kind_of(spec) not in self._kinds
+    def untried(self, kind: str) -> bool:
+        """Whether no trial of this kind has failed yet."""
+        return kind not in self._kinds
 
 
 def kind_of(spec: TrialSpec) -> str:
+    """What a trial has in common with those that fail as it does."""
     return json.dumps({name: plain(getattr(spec, name)) for name in KIND}, sort_keys=True)

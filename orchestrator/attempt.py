@@ -4,7 +4,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 
+from orchestrator.alike import kind_of
 from orchestrator.events import Started
 from orchestrator.faults import POLICIES, Fault
 from orchestrator.sweep import Trial
@@ -25,6 +27,10 @@ class Attempt:
     rows: list[Row] = field(default_factory=list)
     step: int | None = None  # where it is, as far as is known
     faults: Counter[Fault] = field(default_factory=Counter)  # of the attempts before
+
+    @cached_property
+    def kind(self) -> str:
+        return kind_of(self.trial.spec)
 
     def begin(self) -> None:
         self.number += 1

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from orchestrator.files import Folder
 
@@ -41,7 +42,7 @@ class TrialCheckpoints:
 
     def __init__(self, results: str, trial_id: str, every: float) -> None:
         self.every = every
-        self._folder, self._trial_id, self._attempt = Folder.at(results), trial_id, uuid.uuid4().hex[:8]
+        self._results, self._trial_id, self._attempt = results, trial_id, uuid.uuid4().hex[:8]
 
     def load(self) -> Iterator[bytes]:
         """The content of each, newest first. Raises StorageError where it is there and cannot be read."""
@@ -67,11 +68,26 @@ class TrialCheckpoints:
         try:
             yield
         except OSError as error:
-            where = f"{self._folder.given}/{FOLDER} on {platform.node()}"
+            where = f"{self._results}/{FOLDER} on {platform.node()}"
             raise StorageError(f"{where}: {error.strerror or error}") from error
+
+    @cached_property
+    def _folder(self) -> Folder:
+        return Folder.at(self._results)
 
     def _names(self) -> list[str]:
         return [name for name in self._folder.names(FOLDER) if name.startswith(f"{self._trial_id}-")]
+
+
+def saved_steps(folder: Folder) -> dict[str, int]:
+    """The step that each half-finished trial goes on from, by trial_id. Raises OSError."""
+    found: dict[str, int] = {}
+    for name in folder.names(FOLDER):
+        trial_id, _, rest = name.partition("-")
+        step = rest.partition("-")[0]
+        if name.endswith(".ckpt") and step.isdecimal():
+            found[trial_id] = max(found.get(trial_id, 0), int(step))
+    return found
 
 
 def remove_checkpoints(folder: Folder, trial_ids: Collection[str]) -> None:

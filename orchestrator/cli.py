@@ -34,7 +34,7 @@ being that of the sweep.
 \b
 Exit codes:
   0    every trial completed, diverged or was pruned
-  1    some trial failed
+  1    some trial failed, or results could not be written
   2    the sweep file or the call is wrong, and nothing was started
   130  interrupted; the line that resumes was printed
 """
@@ -172,6 +172,8 @@ def run(
     from orchestrator.run_command import run as run_command
     from orchestrator.sweep import data_folder
 
+    if not checkpoint_every >= 0.1:  # nan is neither more nor less
+        refuse(f"--checkpoint-every: {checkpoint_every}: must be a number of seconds")
     if debug and executor != "local":
         refuse("--debug: is for --executor local; a debugger cannot reach other processes")
     if address and executor == "local":

@@ -59,7 +59,10 @@ class Source:
 
 def compact_if_large(store: ResultStore) -> Compacted | None:
     """`compact` where more than LARGE trials have files of their own; None where they are fewer."""
-    own = [file for file in tables.files(store.folder, store.TRIALS) if tables.trial_of(file)]
+    try:
+        own = [file for file in tables.files(store.folder, store.TRIALS) if tables.trial_of(file)]
+    except OSError as error:
+        raise StoreError(f"{store}: cannot be read: {reason(error)}") from error
     return compact(store) if len(own) > LARGE else None
 
 
@@ -119,12 +122,15 @@ def _sources(store: ResultStore) -> list[Source]:
 def _bins(sources: Iterable[Source], target: int) -> list[list[Source]]:
     """The sources of each part to write: parts that are done left out, small ones filled up to the target."""
     bins: list[list[Source]] = [[]]
+    size = 0
     for group in _groups(sources):
         if len(group) == 1 and group[0].complete and group[0].size >= target / 2:
             continue
-        if sum(source.size for source in bins[-1]) >= target:
+        if size >= target:
             bins.append([])
+            size = 0
         bins[-1] += group
+        size += sum(source.size for source in group)
     return [found for found in bins if len(found) > 1 or any(not source.complete for source in found)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from orchestrator.compaction import compact_if_large
-from orchestrator.executors import Executor
+from orchestrator.executors import EngineLost, Executor
 from orchestrator.interrupt import Interrupt
 from orchestrator.ownership import Ownership
 from orchestrator.run import Run
@@ -56,18 +56,21 @@ def run_sweep(
     ValueError is raised.
     """
     store.check(sweep)
-    for resources in dict.fromkeys(trial.resources for trial in remaining(sweep, store.finished(), only)):
+    earlier = store.finished()
+    for resources in dict.fromkeys(trial.resources for trial in remaining(sweep, earlier, only)):
         executor.admit(resources)
     say = progress.note if progress else lambda _: None
     with Ownership(store, str(sweep.path), waiting=say) as ownership:
-        for line in store.begin(sweep):
+        damaged = store.begin(sweep)
+        for line in damaged:
             say(line)
-        earlier = store.finished()
+        if damaged or ownership.waited:
+            earlier = store.finished()
         left = remaining(sweep, earlier, only)
         for watcher in (mirror, progress):
             if watcher:
                 watcher.begin(sweep, left)
-        run = Run(sweep, left, store, executor, mirror, progress, pace)
+        run = Run(sweep, left, store, executor, mirror, progress, confirm=ownership.confirm, pace=pace)
         done = {trial_id for trial_id, status in earlier.items() if status is not TrialStatus.FAILED}
         run.remove_checkpoints(done)
         if done:
@@ -76,11 +79,15 @@ def run_sweep(
         run.remove_checkpoints(
             key for key, status in run.finished.items() if status is not TrialStatus.FAILED
         )
+        if not (interrupted or error):
+            tidy(store, say)
+    again = f"To resume: {command or f'tiny-subspace run {sweep.path}'}"
     if error:
-        run.note(error)
+        run.note(f"{error}. {again}")
     if interrupted:
-        again = command or f"tiny-subspace run {sweep.path}"
-        run.note(f"interrupted; nothing is lost: running trials go on where they were. To resume: {again}")
+        run.note(
+            f"interrupted; finished trials are kept, and those that ran go on from their checkpoints. {again}"
+        )
     statuses = earlier | run.finished
     counts = Counter(statuses.get(trial.spec.trial_id, TrialStatus.PENDING) for trial in sweep.trials)
     return Outcome(counts, interrupted, error)
@@ -92,19 +99,26 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
     try:
         with interrupt:
             while run.unfinished and not interrupt.requested and not hopeless:
+                ownership.confirm()
                 run.hand_out()
                 ownership.running(run.running)
                 run.take_events()
-                if ownership.lost:
-                    raise ownership.lost
-                hopeless = run.hopeless()
+                hopeless = run.hopeless
             if run.unfinished:
                 run.wind_up(grace)
                 return interrupt.requested, hopeless
     except KeyboardInterrupt:  # the second Ctrl-C
         return True, None
     except StoreError as failure:
-        return interrupt.requested, f"{failure}; stopped: what was committed before is safe"
+        rest = (
+            f"{run.unwritten} finished trials could not be written and run again; " if run.unwritten else ""
+        )
+        return interrupt.requested, f"{failure}; stopped: {rest}what was committed before is safe"
+    except EngineLost as failure:
+        return (
+            False,
+            f"{failure}; what was committed is safe, and running trials go on from their checkpoints",
+        )
     return False, hopeless
 
 

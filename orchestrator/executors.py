@@ -26,6 +26,10 @@ class PlacementError(ValueError):
     """A trial asks for more than any node has; one line."""
 
 
+class EngineLost(RuntimeError):
+    """What runs trials has died and does not come back by itself; one line."""
+
+
 class Executor(Protocol):
     """Runs trials somewhere and tells what becomes of them. Every executor keeps these promises.
 
@@ -42,7 +46,7 @@ class Executor(Protocol):
         """Raise PlacementError if a trial with these resources could never be placed."""
 
     def has_room(self, resources: Resources) -> bool:
-        """Whether a trial submitted now would begin without waiting for another to end."""
+        """Whether a trial submitted now would begin without waiting for another to end. May raise EngineLost."""
 
     def submit(self, trial: Trial) -> None:
         """Begin a trial as soon as it has a place. Returns at once. One that has ended may come again."""

@@ -71,14 +71,14 @@ def fault_of(error: BaseException) -> Fault:
     >>> fault_of(MemoryError()), fault_of(RuntimeError("CUDA error: launch failure")), fault_of(ValueError())
     (<Fault.HOST_MEMORY: 'host_memory'>, <Fault.DEVICE: 'device'>, <Fault.CODE: 'code'>)
     """
+    if isinstance(error, RuntimeError) and str(error).startswith(("CUDA", "cuDNN", "cuBLAS")):
+        full = "out of memory" in str(error) or "_ALLOC_FAILED" in str(error)
+        return Fault.DEVICE_MEMORY if full else Fault.DEVICE
     for ancestor in type(error).__mro__:
         if ancestor.__name__ in BY_CLASS:
             return BY_CLASS[ancestor.__name__]
     if isinstance(error, OSError) and (error.errno in PASSING or isinstance(error, ConnectionError)):
         return Fault.STORAGE
-    if isinstance(error, RuntimeError):
-        if str(error).startswith(("CUDA error", "cuDNN error")):
-            return Fault.DEVICE
-        if "can't allocate memory" in str(error):  # torch on a CPU
-            return Fault.HOST_MEMORY
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch on a CPU
+        return Fault.HOST_MEMORY
     return Fault.CODE

@@ -8,21 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
 from orchestrator.heartbeat import STALE_AFTER, Heartbeat, Running
 from orchestrator.store import ResultStore, StoreError
 
-if TYPE_CHECKING:
-    from datetime import timedelta
-
 PERIOD = 5.0
 """Seconds between two heartbeats."""
 
 LOCK = ".driver.lock"
+
+ANCIENT = timedelta(hours=1)
+"""The age of a heartbeat whose driver is dead whatever the clocks say."""
 
 
 class OwnedError(StoreError):
@@ -54,6 +55,8 @@ class Ownership:
         self._running: Mapping[str, Running] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="tiny-subspace heartbeat", daemon=True)
+        self._written_at = time.time()
+        self.waited = False  # whether another driver was watched for a while before this one took over
         self.lost: OwnedError | None = None  # set when another driver has taken over
 
     def __enter__(self) -> Self:
@@ -68,7 +71,7 @@ class Ownership:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        if self.lost is None:
+        if self._still_mine():
             self._running = {}
             self._write(ended=True)
         if self._lock:
@@ -77,6 +80,22 @@ class Ownership:
     def running(self, trials: Mapping[str, Running]) -> None:
         """What the next heartbeats say."""
         self._running = trials
+
+    def confirm(self) -> None:
+        """Raise OwnedError where another driver has taken over, as it may while this process was frozen.
+
+        Whoever writes results asks before. (The clock is that of the day, which goes on while a machine sleeps.)
+        """
+        if self.lost is None and time.time() - self._written_at > 2 * self._period and self._still_mine():
+            self._write()
+        if self.lost:
+            raise self.lost
+
+    def _still_mine(self) -> bool:
+        other = self._store.read_heartbeat()
+        if other and other.driver != self._mine.driver and not other.ended:
+            self.lost = self.lost or OwnedError(self._refusal(other))
+        return self.lost is None
 
     def _take_lock(self) -> bool:
         """Whether there is a lock and it is ours. Raises OwnedError where another has it."""
@@ -103,10 +122,14 @@ class Ownership:
         return other.host == socket.gethostname() and (locked or other.pid == os.getpid())
 
     def _outlive(self, other: Heartbeat) -> None:
-        """Wait until it is clear that `other` is dead; OwnedError as soon as it is not."""
+        """Wait until it is clear that `other` is dead; OwnedError as soon as it is not.
+
+        Clocks of two machines may differ: only a heartbeat that is older than any clock is slow needs no watching.
+        """
         end = time.monotonic() + self._stale_after.total_seconds()
         told = False
-        while other.alive(stale_after=self._stale_after) and time.monotonic() < end:
+        while other.alive(stale_after=ANCIENT) and time.monotonic() < end:
+            self.waited = True
             now = self._store.read_heartbeat()
             if now != other:
                 raise OwnedError(self._refusal(now))
@@ -131,12 +154,11 @@ class Ownership:
 
     def _beat(self) -> None:
         while not self._ended.wait(self._period):
-            other = self._store.read_heartbeat()
-            if other and other.driver != self._mine.driver and not other.ended:
-                self.lost = OwnedError(self._refusal(other))
+            if not self._still_mine():
                 return
             self._write()
 
     def _write(self, ended: bool = False) -> None:
         changes: dict[str, Any] = {"running": self._running, "ended": ended}
         self._store.write_heartbeat(self._mine.now(**changes))
+        self._written_at = time.time()

@@ -170,7 +170,8 @@ def finished_line(line: Line) -> str:
     """A finished trial in one line; for a failed one with the last line of its error."""
     result = line.result
     assert result is not None
-    words = [str(result.status), line.label, *values(line.latest, LIVE, named=True)]
+    at = f" at step {result.steps_done}" if result.status is TrialStatus.DIVERGED else ""
+    words = [f"{result.status}{at}", line.label, *values(line.latest, LIVE, named=True)]
     words.append(duration(result.seconds))
     if result.status is TrialStatus.FAILED:
         last = last_line(result.error or "", str(result.error_type))

@@ -24,6 +24,7 @@ import ray
 from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
+    ObjectLostError,
     OutOfMemoryError,
     RayError,
     RayTaskError,
@@ -43,7 +44,7 @@ from orchestrator.events import (
     make_importable,
     trial_events,
 )
-from orchestrator.executors import PlacementError, shortage
+from orchestrator.executors import EngineLost, PlacementError, shortage
 from orchestrator.faults import POLICIES, Fault
 from workers.spec import TrialSpec
 
@@ -134,6 +135,8 @@ class RayExecutor:
             raise PlacementError(lacking)
 
     def has_room(self, resources: Resources) -> bool:
+        if self._owner and not nodes():  # of a Ray of our own there is one, and no other comes
+            raise EngineLost("the Ray of this run has died")
         if self._idle.get(shape_of(resources)):
             return True
         if self._stuck():
@@ -310,7 +313,10 @@ def fault_of_death(error: BaseException) -> Fault:
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "NODE_OUT_OF_MEMORY" in text:
         return Fault.HOST_MEMORY
-    lost = isinstance(error, ActorUnavailableError | NodeDiedError) or "its node has died" in text
+    lost = (
+        isinstance(error, ActorUnavailableError | NodeDiedError | ObjectLostError)
+        or "its node has died" in text
+    )
     return Fault.NODE if lost else Fault.CRASH
 
 

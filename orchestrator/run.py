@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,7 +20,6 @@ from orchestrator.store import ResultStore, StoreError
 from orchestrator.sweep import Resources, Sweep, Trial
 from orchestrator.watchers import Display, Watcher
 from workers.result import TrialResult, TrialStatus
-from workers.spec import TrialSpec
 
 POLL = 0.5
 """Seconds to wait for an event before looking after everything else."""
@@ -36,7 +35,10 @@ STORAGE_PATIENCE = 600.0
 
 
 class Run:
-    """What `run_sweep` does again and again. `pace` is a factor on all pauses."""
+    """What `run_sweep` does again and again.
+
+    `confirm` raises where results are not ours to write any more; `pace` is a factor on all pauses.
+    """
 
     def __init__(
         self,
@@ -46,11 +48,13 @@ class Run:
         executor: Executor,
         mirror: Watcher | None = None,
         display: Display | None = None,
+        *,
+        confirm: Callable[[], None] = lambda: None,
         pace: float = 1.0,
     ) -> None:
         self._sweep, self._store, self._executor, self._display = sweep, store, executor, display
         self._watchers: list[Watcher] = [watcher for watcher in (mirror, display) if watcher]
-        self._pace, self._stopping = pace, False
+        self._confirm, self._pace, self._stopping = confirm, pace, False
         self._waiting: dict[Resources, deque[Attempt]] = {}
         for trial in left:
             self._waiting.setdefault(trial.resources, deque()).append(Attempt(trial))
@@ -62,6 +66,7 @@ class Run:
         self._next_complaint = time.monotonic() + PATIENCE
         self._said: set[str] = set()
         self.alike = FailingAlike()
+        self.hopeless: str | None = None  # why the trials that wait need not be tried
         self.finished: dict[str, TrialStatus] = {}
 
     @property
@@ -74,17 +79,6 @@ class Run:
         return {
             name: Running(a.step, (a.rows or [{}])[-1].get("train_loss")) for name, a in self._running.items()
         }
-
-    def hopeless(self) -> str | None:
-        """Why the trials that wait need not be tried, if all before them failed alike."""
-        if not self.alike.suspicious:
-            return None
-        waiting = [a.trial.spec for attempts in self._waiting.values() for a in attempts]
-        verdict = self.alike.verdict(waiting) if waiting else None
-        return (
-            verdict
-            and f"{verdict}. {len(waiting)} trials were not begun; mend the cause and run the same command again"
-        )
 
     def hand_out(self) -> None:
         """Submit trials in order, as long as there is room for their kind and results can be written."""
@@ -134,6 +128,11 @@ class Run:
         if self._display:
             self._display.note(text, trial_id)
 
+    @property
+    def unwritten(self) -> int:
+        """Trials that have ended and could not be committed."""
+        return len(self._ended)
+
     def remove_checkpoints(self, trial_ids: Iterable[str]) -> None:
         """Of finished trials; what cannot be removed now is removed by the next run."""
         with suppress(OSError):
@@ -144,7 +143,7 @@ class Run:
 
     def _next(self, attempts: deque[Attempt]) -> Attempt:
         for attempt in attempts if self.alike.suspicious else ():
-            if self.alike.untried(attempt.trial.spec):
+            if self.alike.untried(attempt.kind):
                 attempts.remove(attempt)
                 return attempt
         return attempts.popleft()
@@ -194,10 +193,10 @@ class Run:
     def _make_room(self, attempt: Attempt, policy: Policy) -> str:
         """Give the next attempt more memory, as far as there is a way to; what was changed, in words."""
         resources = attempt.trial.resources
-        if policy.fewer_trials:
-            self._most = max(1, len(self._running) - 1)
-            alone = len(self._running) == 1
-            return "" if alone else f", and from now on at most {self._most} at a time"
+        if policy.fewer_trials and len(self._running) > 1:
+            if self._most is None or self._most > len(self._running) - 1:
+                self._most = len(self._running) - 1
+            return f", and from now on at most {self._most} at a time"
         if policy.more_gpu and 0 < resources.gpus < 1:
             wider = replace(resources, gpus=1.0 if resources.gpus > 0.5 else 2 * resources.gpus)
             with suppress(PlacementError):
@@ -214,6 +213,7 @@ class Run:
     def _commit_ended(self) -> None:
         """Put in place what has ended. While results cannot be written it waits, and nothing new is begun."""
         while self._ended and time.monotonic() >= self._commit_due:
+            self._confirm()
             try:
                 self._commit(*self._ended[0])
             except StoreError as error:
@@ -230,7 +230,9 @@ class Run:
                 f"{error}; finished trials wait in memory, and no other begins, until it can be written again "
                 f"(for {STORAGE_PATIENCE / 60:g} minutes at most)"
             )
-        if self._stopping or now - self._trouble_since > STORAGE_PATIENCE * self._pace:
+        if now - self._trouble_since > STORAGE_PATIENCE * self._pace or (
+            self._stopping and not self._running
+        ):
             raise error
         self._commit_pause = min(LONGEST_PAUSE, 2 * self._commit_pause or 1.0)
         self._commit_due = now + self._commit_pause * self._pace
@@ -247,20 +249,27 @@ class Run:
             result = attempt.complete(attempt.failure(kind, str(error), Fault.CODE))
             self._store.commit(spec, self._sweep.name, result, [])
         self.finished[spec.trial_id] = result.status
-        self._learn(spec, result)
+        self._learn(attempt, result)
         for watcher in self._watchers:
             watcher.finished(spec.trial_id, result)
 
-    def _learn(self, spec: TrialSpec, result: TrialResult) -> None:
-        if result.status is TrialStatus.FAILED:
-            self.alike.failed(spec, str(result.error_type), result.error or "")
-        else:
+    def _learn(self, attempt: Attempt, result: TrialResult) -> None:
+        if result.status is not TrialStatus.FAILED:
             self.alike.ended()
-            self.remove_checkpoints([spec.trial_id])
+            self.remove_checkpoints([attempt.trial.spec.trial_id])
+            return
+        self.alike.failed(attempt.kind, str(result.error_type), result.error or "")
+        waiting = [other.kind for attempts in self._waiting.values() for other in attempts]
+        verdict = self.alike.verdict(waiting) if waiting else None
+        if verdict:
+            rest = f"{len(waiting)} trials were not begun; mend the cause and run the same command again"
+            self.hopeless = f"{verdict}. {rest}"
 
     def _complain(self) -> None:
         """Say so, now and then, when trials wait for a place for long: other jobs hold it, or a node was lost."""
         now = time.monotonic()
+        if self._ended:  # it is storage that they wait for
+            return
         if self._running:
             waiting = sum(a.place is None and now - a.begun > PATIENCE for a in self._running.values())
         else:

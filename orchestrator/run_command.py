@@ -77,7 +77,7 @@ def run(
             raise Refused(str(error)) from error
         except KeyboardInterrupt:  # before the first trial or after the last
             if outcome is None:
-                click.echo(f"interrupted; nothing is lost. To resume: {command}", err=True)
+                click.echo(f"interrupted; finished trials are kept. To resume: {command}", err=True)
                 return 130
             if uri:
                 click.echo(

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -10,6 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator import results
+from orchestrator.checkpoints import saved_steps
+from orchestrator.damage import torn
 from orchestrator.faults import POLICIES, Fault
 from orchestrator.files import Folder
 from orchestrator.heartbeat import Heartbeat
@@ -62,7 +65,11 @@ class Status:
     finished: Mapping[str, int]  # completed, diverged, failed, pruned
     running: Sequence[RunningTrial]
     failures: Sequence[Failure]
+    half_finished: Mapping[str, int]  # of the pending ones: the step that each goes on from, by trial_id
+    damaged: Sequence[str]  # files; their trials are pending
     driver: str | None  # `host, process N`, if one is alive
+    died: str | None  # the same of the last one, if that came to no end of its own
+    resume: str  # the command that goes on
 
     def text(self) -> str:
         """As lines for people."""
@@ -73,8 +80,16 @@ class Status:
         lines = [f"{self.name} in {self.path}", f"{total}{', '.join(counts) or 'nothing finished yet'}"]
         if self.pending is None:
             lines.append("how many are left is not known: the stored sweep file cannot be read here")
+        if self.half_finished:
+            lines.append(f"{len(self.half_finished)} of the pending go on from checkpoints")
+        lines += [
+            f"damaged: {file}; the next run sets it aside and runs its trial again" for file in self.damaged
+        ]
         if self.driver:
             lines.append(f"a driver is at work: {self.driver}")
+        elif self.pending:
+            died = f"its driver has died ({self.died}); " if self.died else ""
+            lines.append(f"{died}to go on: {self.resume}")
         for trial in self.running:
             at = "" if trial.step is None else f"  step {trial.step}"
             loss = "" if trial.loss is None else f"  loss {trial.loss:.4g}"
@@ -98,7 +113,9 @@ def status(path: str | Path) -> Status:
     name, heartbeat = store.sweep_name(), store.read_heartbeat()
     alive = heartbeat if heartbeat and heartbeat.alive() else None
     specs = planned_trials(store)
-    rows = {row["trial_id"]: row for row in results.trial_rows(path)}
+    whole = store.finished()
+    with warnings.catch_warnings(action="ignore"):  # of damaged files, which are listed
+        rows = {row["trial_id"]: row for row in results.trial_rows(path) if row["trial_id"] in whole}
     current = {
         trial_id: at
         for trial_id, at in (alive.running if alive else {}).items()
@@ -108,6 +125,8 @@ def status(path: str | Path) -> Status:
     left = None if specs is None else {spec.trial_id for spec in specs} - ended.keys() - current.keys()
     label = trial_labels(specs or (), rows.values())
     file = sweep_file(store, heartbeat)
+    saved = {key: step for key, step in saved_steps(store.folder).items() if key not in {*ended, *current}}
+    last = f"{heartbeat.host}, process {heartbeat.pid}" if heartbeat else None
     return Status(
         name=name,
         path=str(path),
@@ -128,7 +147,15 @@ def status(path: str | Path) -> Status:
             for trial_id, row in ended.items()
             if row["status"] == TrialStatus.FAILED
         ],
-        driver=None if alive is None else f"{alive.host}, process {alive.pid}",
+        half_finished=saved,
+        damaged=[
+            f"{table}/{file}"
+            for table in (store.TRIALS, store.MEASUREMENTS)
+            for file in sorted(torn(store.folder, table))
+        ],
+        driver=last if alive else None,
+        died=None if alive or heartbeat is None or heartbeat.ended else last,
+        resume=shlex.join(["tiny-subspace", "run", file, *results_option(store, name)]),
     )
 
 
@@ -163,9 +190,12 @@ def sweep_file(store: ResultStore, heartbeat: Heartbeat | None) -> str:
 def rerun_command(store: ResultStore, name: str, file: str, trial_id: str) -> str:
     """The command that runs one trial again in this process, where breakpoints work."""
     command = ["tiny-subspace", "run", file, "--executor", "local", "--debug", "--only", trial_id]
-    if store.folder.path != Folder.at(f"results/{name}").path:
-        command += ["--results", str(store)]
-    return shlex.join(command)
+    return shlex.join([*command, *results_option(store, name)])
+
+
+def results_option(store: ResultStore, name: str) -> list[str]:
+    """What a command needs to find these results; nothing where they lie in their usual place."""
+    return [] if store.folder.path == Folder.at(f"results/{name}").path else ["--results", str(store)]
 
 
 def trial_labels(specs: Iterable[TrialSpec], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -77,8 +77,7 @@ class ResultStore:
             self.folder.make()
             self.folder.remove_temporary()
             self._write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
-            self.folder.make(self.CHECKPOINTS)
-            for name in (self.TRIALS, self.MEASUREMENTS):
+            for name in (self.TRIALS, self.MEASUREMENTS, self.CHECKPOINTS):
                 self.folder.make(name)
                 self.folder.remove_temporary(name)
             for name, columns in self._schemas.items():

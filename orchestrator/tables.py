@@ -53,7 +53,7 @@ def parts(names: Iterable[str]) -> set[str]:
 
 def warn(file: str) -> None:
     """Say that a damaged file is left out."""
-    said = f"{file}: is damaged and left out; delete it and run the sweep again to get what it held back"
+    said = f"{file}: is damaged and left out; run the sweep again, and if it is named still, delete it first"
     warnings.warn(said, stacklevel=6)
 
 

@@ -127,6 +127,19 @@ def test_a_trial_that_is_stopped_saves_where_it_is_however_short_it_ran() -> Non
     assert [decode(content)["account"]["position"] for content in shelf.kept] == [3]
 
 
+def test_an_error_while_a_stopped_trial_is_saved_reaches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(every=1e9)
+    trial = begin(SPEC, shelf)
+    next(trial)
+
+    def state(_: Training) -> dict[str, Any]:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Training, "state", state)
+    trial.close()
+    assert not shelf.kept
+
+
 def test_saving_changes_no_number() -> None:
     assert finish(TRIALS["momentum"], Shelf())[0] == finish(TRIALS["momentum"], None)[0]
 
@@ -138,7 +151,8 @@ def test_a_divergence_after_going_on_is_at_the_same_step() -> None:
     trial = begin(spec, shelf)
     next(trial), next(trial)
     trial.close()
-    result = finish(spec, shelf)[2]
+    _, notes, result = finish(spec, shelf)
+    assert "goes on" in notes[0]
     assert (whole.status, result.steps_done) == (TrialStatus.DIVERGED, whole.steps_done)
 
 
@@ -254,7 +268,7 @@ def test_saving_is_by_time_and_costs_a_fiftieth_at_most(monkeypatch: pytest.Monk
 
     slow = Slow(every=30.0)
     saver = Saver(slow, SPEC, "cpu")
-    training, observer = SimpleNamespace(state=dict), SimpleNamespace(memory={})
+    training, observer = SimpleNamespace(state=dict, check=lambda: None), SimpleNamespace(memory={})
 
     def due_at(*times: tuple[float, bool]) -> list[bool]:
         due = []

@@ -148,7 +148,8 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_committed(
     assert outcome.exit_code == 1
     assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
     assert "No space left" in str(outcome.error)
-    assert told.notes[-1] == outcome.error
+    assert told.notes[-1] == f"{outcome.error}. To resume: tiny-subspace run sweeps/test.yaml"
+    assert "1 finished trials could not be written" in str(outcome.error)
     assert "finished trials wait in memory" in told.notes[0]
 
 
@@ -293,6 +294,22 @@ def test_events_of_an_attempt_that_is_over_are_ignored(shelf: Shelf) -> None:
 
     outcome = run(sweep(scripted("completes")), shelf, Late(ends_at=0))
     assert outcome.counts == {TrialStatus.COMPLETED: 1}
+
+
+def test_a_large_sweep_is_compacted_at_its_end(
+    tmp_path: Path, executor: LocalExecutor, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.compaction.LARGE", 2)
+    store = ResultStore(tmp_path / "results")
+    half = store.folder.join("checkpoints/.tmp-0a0a")  # of a process that was killed
+    store.folder.make("checkpoints")
+    Path(half).touch()
+    store.folder.write("sweep.yaml", b"name: test\n")
+    specs = [scripted("diverges", steps=0, seed=seed) for seed in range(3)]
+    assert run(sweep(*specs), store, executor, progress=told).exit_code == 0
+    assert told.notes == ["3 trials: 6 files are now 2"]
+    assert len(store.finished()) == 3
+    assert not Path(half).exists()
 
 
 def test_with_the_store_itself(tmp_path: Path, executor: LocalExecutor) -> None:

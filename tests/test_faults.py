@@ -1,6 +1,7 @@
 """Each fault: whether it is tried again, after what pause, on which resources, and what people read."""
 
 import errno
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ from test_driver import Shelf, Told, sweep
 from orchestrator.checkpoints import StorageError
 from orchestrator.driver import Outcome, run_sweep
 from orchestrator.events import Event, Failed, Finished, Measured, Started, Underway
-from orchestrator.executors import PlacementError
+from orchestrator.executors import EngineLost, PlacementError
 from orchestrator.faults import POLICIES, Fault, fault_of
+from orchestrator.heartbeat import Heartbeat
 from orchestrator.schema import ColumnError
 from orchestrator.store import StoreError
 from orchestrator.sweep import Resources, Sweep, Trial
@@ -39,6 +41,8 @@ DONE = TrialResult(status=TrialStatus.COMPLETED)
         ),
         (RuntimeError("CUDA error: an illegal memory access"), Fault.DEVICE),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), Fault.DEVICE),
+        (RuntimeError("CUDA error: out of memory"), Fault.DEVICE_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), Fault.DEVICE_MEMORY),
         (OSError(errno.ESTALE, "Stale file handle"), Fault.STORAGE),
         (ConnectionResetError(), Fault.STORAGE),
         (StorageError("s3://x: no answer"), Fault.STORAGE),
@@ -282,6 +286,39 @@ def test_a_row_that_does_not_fit_is_no_trouble_of_storage(tmp_path: Path) -> Non
     strict, spec = Strict(tmp_path), scripted("completes")
     run(sweep(spec), Scripted({}), strict)
     assert strict.kept[spec.trial_id][0].fault == Fault.CODE
+
+
+def test_a_driver_that_was_frozen_commits_nothing_over_its_successor(tmp_path: Path) -> None:
+    shelf, spec = Shelf(tmp_path), scripted("completes")
+    successor = Heartbeat(host="elsewhere")
+
+    class Thaws(Scripted):
+        def events(self, timeout: float) -> list[Event]:
+            shelf.write_heartbeat(successor)  # while this process stood still for a minute
+            clock[0] += 60
+            return super().events(timeout)
+
+    clock = [time.time()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.ownership.time.time", lambda: clock[0])
+        outcome = run(sweep(spec, retries=0), Thaws({spec.trial_id: [Fault.CRASH]}), shelf)
+    assert not shelf.kept
+    assert "another driver is at work here (elsewhere" in str(outcome.error)
+    assert shelf.read_heartbeat() is successor
+
+
+def test_an_engine_that_dies_for_good_ends_the_run(shelf: Shelf) -> None:
+    class Dies(Scripted):
+        def has_room(self, resources: Resources) -> bool:
+            if shelf.kept:
+                raise EngineLost("the Ray of this run has died")
+            return super().has_room(resources)
+
+    told = Told()
+    outcome = run(sweep(*(scripted("completes", seed=seed) for seed in range(3))), Dies({}), shelf, told)
+    assert outcome.exit_code == 1
+    assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
+    assert told.notes[-1].startswith("the Ray of this run has died; what was committed is safe")
 
 
 # --- between rows ---

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ def test_a_driver_of_another_machine_that_is_silent_is_outlived(store: ResultSto
         assert beats(store).host != "elsewhere"
     assert len(said) == 1
     assert "the driver on elsewhere is silent; taking over in" in said[0]
+
+
+def test_a_live_driver_whose_clock_is_slow_is_not_taken_for_dead(store: ResultStore) -> None:
+    other = Elsewhere(store)
+
+    class Speaking(ResultStore):
+        def read_heartbeat(self) -> Heartbeat | None:
+            other.beat = replace(other.beat, written_at=datetime.now(UTC) - timedelta(seconds=90))
+            self.write_heartbeat(other.beat)
+            return super().read_heartbeat()
+
+    with pytest.raises(OwnedError, match="elsewhere"):
+        Ownership(Speaking(str(store)), **QUICK).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import socket
 
 import pytest
 import samples
@@ -147,3 +148,21 @@ def test_a_sweep_file_that_needs_what_is_not_here_says_nothing_of_trials(tmp_pat
 def test_a_folder_without_results_is_a_line(tmp_path):
     with pytest.raises(StoreError, match=f"^{tmp_path}: no results of a sweep here"):
         status(tmp_path)
+
+
+def test_half_finished_trials_a_dead_driver_and_damaged_files_are_told(store, sweep):
+    commit(store, sweep, TrialStatus.COMPLETED, TrialStatus.COMPLETED)
+    ids = [trial.spec.trial_id for trial in sweep.trials]
+    for step in (100, 250):
+        store.folder.write(f"checkpoints/{ids[3]}-{step:012d}-0a0a0a0a.ckpt", b"")
+    store.write_heartbeat(Heartbeat(pid=2**22 + 1, host=socket.gethostname()))
+    store.folder.write(f"measurements/{ids[0]}.parquet", b"PAR1")
+    found = status(str(store))
+    assert found.half_finished == {ids[3]: 250}
+    assert found.damaged == [f"measurements/{ids[0]}.parquet"]
+    assert found.died == f"{socket.gethostname()}, process {2**22 + 1}"
+    lines = found.text().splitlines()
+    assert "1 of the pending go on from checkpoints" in lines
+    assert f"its driver has died ({found.died}); to go on: {found.resume}" in lines
+    assert any(line.startswith(f"damaged: measurements/{ids[0]}.parquet") for line in lines)
+    assert ids[0] not in store.finished()

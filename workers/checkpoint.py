@@ -86,13 +86,10 @@ class Saver:
                 account = Account(**state["account"] | {"started_at": started_at})
                 if state["result"]:
                     return account, _result(state["result"])
+                random, memory = state["random"], state["memory"]
                 training.restore(state["training"])
-                device = observer.inputs.device
-                observer.memory = {
-                    name: {key: tensor.to(device) for key, tensor in kept.items()}
-                    for name, kept in state["memory"].items()
-                }
-                _restore_random(state["random"])
+                observer.memory = memory
+                _restore_random(random)
             except (ValueError, KeyError, TypeError) as error:
                 self._notes.append(f"a checkpoint is of no use: {error}")
                 continue
@@ -114,6 +111,8 @@ class Saver:
         """Save; with the result no more than what was told. Trouble with that is a note and stops nothing."""
         if self._checkpoints is None or (account.position == self._saved_at and not result):
             return
+        if result is None:
+            training.check()  # waits for what the device still does: that is no cost of saving
         begun = time.perf_counter()
         state: dict[str, Any] = {
             "identity": self._identity,
@@ -122,7 +121,7 @@ class Saver:
             "result": _plain_result(result) if result else None,
         }
         if result is None:
-            state |= {"training": training.state(), "memory": observer.memory, "random": _random()}
+            state |= {"training": training.state(), "memory": observer.memory, "random": self._random()}
         try:
             content = encode(state)
             if not self._checked:  # once is enough: the next has the same kinds of things in it
@@ -136,8 +135,16 @@ class Saver:
                     f"cannot be saved, and would begin anew if it were interrupted now: {error}"
                 )
             self._complained = True
+            begun = max(
+                begun, time.perf_counter() - self._checkpoints.every / 5
+            )  # a long wait may not come again
         self._last = time.perf_counter()
         self._cost = self._last - begun
+
+    def _random(self) -> dict[str, Any]:
+        """The global stream, which dropout draws from, of the CPU and of the trial's GPU."""
+        on_gpu = self._identity["device"] != "cpu"
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if on_gpu else None}
 
     def seconds(self, account: Account) -> float:
         """What the trial has taken so far, without the attempts that came to nothing."""
@@ -174,21 +181,20 @@ def encode(state: dict[str, Any]) -> bytes:
 
 
 def decode(content: bytes) -> dict[str, Any]:
-    """The state of `encode`, on the CPU. ValueError for one that is damaged or holds more than plain data."""
+    """The state of `encode`, on the devices it was saved from. ValueError for one that is damaged or not plain data."""
     digest, content = content[:DIGEST], content[DIGEST:]
     if hashlib.sha256(content).digest() != digest:
         raise ValueError("it is damaged")
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=_as_saved, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(str(error).strip().partition("\n")[0]) from error
     return state
 
 
-def _random() -> dict[str, Any]:
-    """The global stream, which dropout draws from, of the CPU and of the GPU in use."""
-    gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    return {"cpu": torch.get_rng_state(), "cuda": gpu}
+def _as_saved(storage: Any, device: str) -> Any:
+    """To the GPU in use, whatever its number was, or to the CPU."""
+    return storage.cuda() if device.startswith("cuda") and torch.cuda.is_available() else storage
 
 
 def _restore_random(state: dict[str, Any]) -> None:

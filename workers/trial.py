@@ -96,7 +96,7 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Generator[Row | Reached
     except Diverged as diverged:
         status, steps_done = TrialStatus.DIVERGED, diverged.step
     except GeneratorExit:  # stopped from outside: what has been done is not lost
-        with suppress(Diverged):
+        with suppress(Exception):  # diverged, or a GPU that does not answer: there is the checkpoint before
             saver.save(training, observer, account)
         raise
     result = TrialResult(
