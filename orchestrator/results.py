@@ -99,9 +99,9 @@ def by_trial(
     With `only`, those of these trial_ids that are finished. Raises FileNotFoundError where there are no
     results.
     """
-    chosen = [row for row in trial_rows(path) if only is None or row["trial_id"] in only]
-    waiting = {row["trial_id"]: row for row in chosen}
     folder, seen = Folder.at(path), set[str]()
+    chosen = trial_rows(path) if only is None else _rows_of(folder, only) or trial_rows(path)
+    waiting = {row["trial_id"]: row for row in chosen if only is None or row["trial_id"] in only}
     while waiting and (files := [f for f in tables.files(folder, tables.MEASUREMENTS) if f not in seen]):
         seen.update(files)  # and then those that `compact` has put in their place meanwhile
         for file in files:
@@ -115,6 +115,16 @@ def by_trial(
                 yield waiting.pop(trial_id), of_trial
     for trial in waiting.values():
         yield trial, []
+
+
+def _rows_of(folder: Folder, only: Collection[str]) -> list[dict[str, Any]]:
+    """The rows in `trials` of these trials from their own files; none where one of them has no such file."""
+    try:
+        found = tables.read_files(folder, tables.TRIALS, [f"{trial_id}.parquet" for trial_id in only])
+    except FileNotFoundError:
+        return []
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
 
 
 def _grouped(table: pa.Table, wanted: Collection[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:

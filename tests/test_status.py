@@ -158,6 +158,7 @@ def test_half_finished_trials_a_dead_driver_and_damaged_files_are_told(store, sw
     store.write_heartbeat(Heartbeat(pid=2**22 + 1, host=socket.gethostname()))
     store.folder.write(f"measurements/{ids[0]}.parquet", b"PAR1")
     found = status(str(store))
+    assert (found.finished["completed"], found.pending) == (1, 4)
     assert found.half_finished == {ids[3]: 250}
     assert found.damaged == [f"measurements/{ids[0]}.parquet"]
     assert found.died == f"{socket.gethostname()}, process {2**22 + 1}"
