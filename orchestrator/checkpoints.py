@@ -14,9 +14,6 @@ FOLDER = "checkpoints"
 KEPT = 2
 """Checkpoints of a trial: should the newest be damaged, there is the one before."""
 
-EVERY = 30.0
-"""Seconds of work between two checkpoints, unless the user says otherwise."""
-
 
 class StorageError(OSError):
     """Checkpoints cannot be read or written: a disk or an object store is away, full or closed to us."""
@@ -27,7 +24,7 @@ class CheckpointPlace:
     """The results folder or URI that checkpoints go to, as every node sees it, and their period in seconds."""
 
     results: str
-    every: float = EVERY
+    every: float
 
     def of(self, trial_id: str) -> "TrialCheckpoints":
         return TrialCheckpoints(self.results, trial_id, self.every)

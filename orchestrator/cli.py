@@ -262,7 +262,7 @@ def compact(path: str) -> None:
     if done.files_before == done.files_after:
         click.echo(f"nothing to compact: {done.trials} trials in {done.files_after} files", err=True)
     else:
-        click.echo(f"{done.trials} trials: {done.files_before} files are now {done.files_after}", err=True)
+        click.echo(str(done), err=True)
 
 
 @main.command()

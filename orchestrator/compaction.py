@@ -21,8 +21,7 @@ import pyarrow.compute as pc
 
 from orchestrator import tables
 from orchestrator.files import reason
-from orchestrator.store import ResultStore, StoreError
-from workers.result import TrialStatus
+from orchestrator.store import ResultStore, StoreError, settled
 
 TARGET = 64 * 2**20
 """Bytes of measurements at which a part is full; below half of it, it is merged again."""
@@ -41,6 +40,9 @@ class Compacted:
     trials: int  # that are in parts now
     files_before: int
     files_after: int
+
+    def __str__(self) -> str:
+        return f"{self.trials} trials: {self.files_before} files are now {self.files_after}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _trials_in_parts(store: ResultStore) -> int:
 
 def _sources(store: ResultStore) -> list[Source]:
     """Every part, and the own files of each trial that will not change any more."""
-    final = {trial for trial, status in store.finished().items() if status is not TrialStatus.FAILED}
+    final = settled(store.finished())
     sizes = {name: store.folder.sizes(name) for name in (store.TRIALS, store.MEASUREMENTS)}
     names = {name: tables.files(store.folder, name) for name in sizes}
     found = []

@@ -11,7 +11,7 @@ from orchestrator.executors import EngineLost, Executor
 from orchestrator.interrupt import Interrupt
 from orchestrator.ownership import Ownership
 from orchestrator.run import Run
-from orchestrator.store import ResultStore, StoreError
+from orchestrator.store import ResultStore, StoreError, settled
 from orchestrator.sweep import Sweep, Trial
 from orchestrator.watchers import Display, Watcher
 from workers.result import TrialStatus
@@ -71,14 +71,13 @@ def run_sweep(
             if watcher:
                 watcher.begin(sweep, left)
         run = Run(sweep, left, store, executor, mirror, progress, confirm=ownership.confirm, pace=pace)
-        done = {trial_id for trial_id, status in earlier.items() if status is not TrialStatus.FAILED}
-        run.remove_checkpoints(done)
-        if done:
+        run.remove_checkpoints(settled(earlier))
+        if settled(earlier):
             run.alike.ended()
         interrupted, error = go_on(run, ownership, grace)
         run.remove_checkpoints(
-            key for key, status in run.finished.items() if status is not TrialStatus.FAILED
-        )
+            settled(run.finished)
+        )  # what an attempt thought dead has saved since its trial ended
         if not (interrupted or error):
             tidy(store, say)
     again = f"To resume: {command or f'tiny-subspace run {sweep.path}'}"
@@ -95,18 +94,17 @@ def run_sweep(
 
 def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | None]:
     """The loop, until nothing is left or something stops it: whether it was interrupted, and what went wrong."""
-    hopeless, interrupt = None, Interrupt()
+    interrupt = Interrupt()
     try:
         with interrupt:
-            while run.unfinished and not interrupt.requested and not hopeless:
+            while run.unfinished and not interrupt.requested and not run.hopeless:
                 ownership.confirm()
                 run.hand_out()
                 ownership.running(run.running)
                 run.take_events()
-                hopeless = run.hopeless
             if run.unfinished:
                 run.wind_up(grace)
-                return interrupt.requested, hopeless
+                return interrupt.requested, run.hopeless
     except KeyboardInterrupt:  # the second Ctrl-C
         return True, None
     except StoreError as failure:
@@ -119,7 +117,7 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
             False,
             f"{failure}; what was committed is safe, and running trials go on from their checkpoints",
         )
-    return False, hopeless
+    return False, run.hopeless
 
 
 def tidy(store: ResultStore, say: Callable[[str], object]) -> None:
@@ -130,7 +128,7 @@ def tidy(store: ResultStore, say: Callable[[str], object]) -> None:
         say(f"not compacted: {error}; `tiny-subspace compact` does so at any time")
         return
     if done:
-        say(f"{done.trials} trials: {done.files_before} files are now {done.files_after}")
+        say(str(done))
 
 
 def remaining(
@@ -141,9 +139,5 @@ def remaining(
     unknown = sorted(chosen - {t.spec.trial_id for t in sweep.trials})
     if unknown:
         raise ValueError(f"only: {unknown[0]!r}: the sweep {sweep.name} has no such trial")
-    return [
-        trial
-        for trial in sweep.trials
-        if trial.spec.trial_id in chosen
-        and finished.get(trial.spec.trial_id, TrialStatus.FAILED) is TrialStatus.FAILED
-    ]
+    due = chosen - settled(finished)
+    return [trial for trial in sweep.trials if trial.spec.trial_id in due]

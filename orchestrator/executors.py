@@ -56,6 +56,7 @@ class Executor(Protocol):
 
         Empty, at once, where no trial is on its way. An executor that runs trials in the caller's own thread
         returns when the trial has something to tell: within about a second, or when a measurement is done.
+        May raise EngineLost.
         """
 
     def cancel(self, trial_id: str) -> None:
@@ -71,9 +72,8 @@ class Executor(Protocol):
 class LocalExecutor:
     """Runs trials one after another in this process, so that breakpoints work.
 
-    `data` and `folder` are those of TrialContext; without `checkpoints` none are saved. With `debug` an exception
-    of a trial is raised out of
-    `events`, for a debugger to look at, instead of becoming an event.
+    `data` and `folder` are those of TrialContext; without `checkpoints` none are saved. With `debug` an
+    exception of a trial is raised out of `events`, for a debugger to look at, instead of becoming an event.
     """
 
     def __init__(

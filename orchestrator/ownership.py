@@ -48,7 +48,7 @@ class Ownership:
         stale_after: timedelta = STALE_AFTER,
         waiting: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._store, self._file, self._period, self._stale_after = store, file, period, stale_after
+        self._store, self._period, self._stale_after = store, period, stale_after
         self._waiting = waiting
         self._lock: FileLock | None = None
         self._mine = Heartbeat(file=file)
@@ -126,16 +126,18 @@ class Ownership:
 
         Clocks of two machines may differ: only a heartbeat that is older than any clock is slow needs no watching.
         """
-        end = time.monotonic() + self._stale_after.total_seconds()
-        told = False
-        while other.alive(stale_after=ANCIENT) and time.monotonic() < end:
+        begun, told = time.monotonic(), False
+        while other.alive(stale_after=ANCIENT):
+            silent = time.monotonic() - begun
+            left = self._stale_after.total_seconds() - silent
+            if left <= 0:
+                return
             self.waited = True
             now = self._store.read_heartbeat()
             if now != other:
                 raise OwnedError(self._refusal(now))
-            if not told and time.monotonic() > end - self._stale_after.total_seconds() + 2 * self._period:
+            if not told and silent > 2 * self._period:
                 told = True
-                left = end - time.monotonic()
                 self._waiting(
                     f"the driver on {other.host} is silent; taking over in {left:.0f} s unless it speaks"
                 )

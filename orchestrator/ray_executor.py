@@ -135,13 +135,12 @@ class RayExecutor:
             raise PlacementError(lacking)
 
     def has_room(self, resources: Resources) -> bool:
-        if self._owner and not nodes():  # of a Ray of our own there is one, and no other comes
-            raise EngineLost("the Ray of this run has died")
         if self._idle.get(shape_of(resources)):
             return True
+        found = self._nodes()
         if self._stuck():
             return False
-        return self._fits([f.shape for f in self._flights.values()], shape_of(resources))
+        return fits(found, [f.shape for f in self._flights.values()], shape_of(resources))
 
     def submit(self, trial: Trial) -> None:
         trial_id, shape = trial.spec.trial_id, shape_of(trial.resources)
@@ -156,6 +155,7 @@ class RayExecutor:
         if not self._flights:
             return []
         if self._stuck():
+            self._nodes()
             self._end_idle()
         flights = {id(flight.stream): flight for flight in self._flights.values()}
         streams = [flight.stream for flight in flights.values()]
@@ -209,7 +209,7 @@ class RayExecutor:
     def _new_actor(self, shape: Shape) -> Any:
         busy = [flight.shape for flight in self._flights.values()]
         for other in list(self._idle):
-            while self._idle[other] and not self._fits([*busy, *self._idle_shapes()], shape):
+            while self._idle[other] and not fits(self._nodes(), [*busy, *self._idle_shapes()], shape):
                 ray.kill(self._idle[other].pop())
         threads = str(max(1, int(shape[0])))
         variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
@@ -225,10 +225,12 @@ class RayExecutor:
     def _idle_shapes(self) -> list[Shape]:
         return [shape for shape, actors in self._idle.items() for _ in actors]
 
-    def _fits(self, taken: list[Shape], shape: Shape) -> bool:
-        """Whether the whole cluster has room for one more; which node has it is Ray's affair."""
+    def _nodes(self) -> list[Shape]:
+        """The nodes that are alive. Raises EngineLost: of a Ray of our own there is one, and no other comes."""
         found = nodes()
-        return all(sum(s[i] for s in (*taken, shape)) <= sum(n[i] for n in found) + 1e-6 for i in (0, 1))
+        if self._owner and not found:
+            raise EngineLost("the Ray of this run has died")
+        return found
 
     def _stuck(self) -> bool:
         """Whether a trial waits for longer than a process takes to start: there is no place for it now."""
@@ -306,6 +308,15 @@ def nodes() -> list[Shape]:
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     alive = [node["Resources"] for node in found if node["Alive"]]
     return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+
+
+def fits(found: list[Shape], taken: list[Shape], shape: Shape) -> bool:
+    """Whether all nodes together have room for one more; which of them has it is Ray's affair.
+
+    >>> fits([(2, 0), (1, 1)], [(1, 0), (1, 1)], (1, 0)), fits([(2, 0)], [(1, 0), (1, 0)], (1, 0))
+    (True, False)
+    """
+    return all(sum(s[i] for s in (*taken, shape)) <= sum(n[i] for n in found) + 1e-6 for i in (0, 1))
 
 
 def fault_of_death(error: BaseException) -> Fault:

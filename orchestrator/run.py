@@ -259,6 +259,8 @@ class Run:
             self.remove_checkpoints([attempt.trial.spec.trial_id])
             return
         self.alike.failed(attempt.kind, str(result.error_type), result.error or "")
+        if not self.alike.suspicious:
+            return
         waiting = [other.kind for attempts in self._waiting.values() for other in attempts]
         verdict = self.alike.verdict(waiting) if waiting else None
         if verdict:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from orchestrator import tables
+from orchestrator import checkpoints, tables
 from orchestrator.damage import set_aside
 from orchestrator.files import CredentialsError, Folder, reason
 from orchestrator.heartbeat import Heartbeat
@@ -24,6 +24,15 @@ class StoreError(RuntimeError):
 
     Its `__cause__` is the OSError where the file system refused.
     """
+
+
+def settled(statuses: Mapping[str, TrialStatus]) -> set[str]:
+    """The trials that are never run again: the finished ones that did not fail.
+
+    >>> settled({"ab": TrialStatus.DIVERGED, "cd": TrialStatus.FAILED})
+    {'ab'}
+    """
+    return {trial_id for trial_id, status in statuses.items() if status is not TrialStatus.FAILED}
 
 
 class ResultStore:
@@ -45,7 +54,7 @@ class ResultStore:
     SWEEP = "sweep.yaml"
     TRIALS = tables.TRIALS
     MEASUREMENTS = tables.MEASUREMENTS
-    CHECKPOINTS = "checkpoints"
+    CHECKPOINTS = checkpoints.FOLDER
     COLUMNS = tables.COLUMNS  # sorts before every trial_id and every part
     HEARTBEAT = ".driver.json"
 

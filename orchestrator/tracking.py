@@ -23,13 +23,8 @@ QUIET = {
 }
 """Environment in which MLflow sends nothing to anybody but the tracking server, and prints no addresses."""
 
-IMPATIENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""MLflow's own retries take minutes, and one of a request that did arrive makes its run twice. It prints two lines
-for each run that ends."""
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""MLflow's own retries take minutes, and one of a request that did arrive makes its run twice."""
 
 _users: list[object] = []  # of `impatient`, and what they have added
 _added: list[str] = []

@@ -268,7 +268,7 @@ def test_saving_is_by_time_and_costs_a_fiftieth_at_most(monkeypatch: pytest.Monk
 
     slow = Slow(every=30.0)
     saver = Saver(slow, SPEC, "cpu")
-    training, observer = SimpleNamespace(state=dict, check=lambda: None), SimpleNamespace(memory={})
+    training, observer = SimpleNamespace(state=lambda: {"step": 0}), SimpleNamespace(memory={})
 
     def due_at(*times: tuple[float, bool]) -> list[bool]:
         due = []
@@ -289,7 +289,7 @@ def test_saving_is_by_time_and_costs_a_fiftieth_at_most(monkeypatch: pytest.Monk
 
 def test_two_are_kept_and_those_of_another_attempt_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    place = CheckpointPlace(str(tmp_path))
+    place = CheckpointPlace(str(tmp_path), 30.0)
     first, second, other = place.of("ab" * 8), place.of("ab" * 8), place.of("cd" * 8)
     for position in (1, 2, 10):
         first.save(position, b"first %d" % position)
@@ -307,12 +307,12 @@ def test_two_are_kept_and_those_of_another_attempt_do_no_harm(tmp_path: Path) ->
 def test_a_place_that_cannot_be_written_or_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    absent = CheckpointPlace(str(tmp_path / "absent")).of("ab" * 8)
+    absent = CheckpointPlace(str(tmp_path / "absent"), 30.0).of("ab" * 8)
     assert list(absent.load()) == []
     with pytest.raises(StorageError, match=r"absent/checkpoints on .*: No such file or directory"):
         absent.save(1, b"")
     (tmp_path / "checkpoints").mkdir()
-    there = CheckpointPlace(str(tmp_path)).of("ab" * 8)
+    there = CheckpointPlace(str(tmp_path), 30.0).of("ab" * 8)
     there.save(1, b"")
     monkeypatch.setattr(Folder, "read", _no_answer)
     with pytest.raises(StorageError, match=r"checkpoints on .*: no answer"):

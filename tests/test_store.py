@@ -275,13 +275,18 @@ def test_a_trial_whose_measurements_are_missing_is_not_finished(store):
     assert set(store.finished()) == {whole}
 
 
-def test_where_the_file_of_the_columns_is_torn_they_are_taken_from_the_trials(store, monkeypatch):
+def commit_with_own_quantity(store, monkeypatch):
+    """A trial of a sweep that had a measurement of the user's own."""
     columns = measurement_columns() | {"own_quantity": float | None}
     with monkeypatch.context() as patch:
         patch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
         earlier = ResultStore(store.folder.path)
         earlier.begin(samples.sweep())
         commit(earlier, rows=[{"step": 0, "epoch": 0.0, "own_quantity": 0.5}])
+
+
+def test_where_the_file_of_the_columns_is_torn_they_are_taken_from_the_trials(store, monkeypatch):
+    commit_with_own_quantity(store, monkeypatch)
     for name in ("trials", "measurements"):
         tear(store, f"{name}/{store.COLUMNS}")
     later = ResultStore(store.folder.path)
@@ -412,12 +417,7 @@ def test_a_column_that_is_new_in_this_version_is_seen_by_a_plain_reader_of_old_f
 
 
 def test_a_column_that_an_edited_sweep_no_longer_asks_for_is_not_lost(store, monkeypatch):
-    columns = measurement_columns() | {"own_quantity": float | None}
-    with monkeypatch.context() as patch:
-        patch.setattr("orchestrator.store.measurement_columns", lambda _: columns)
-        earlier = ResultStore(store.folder.path)
-        earlier.begin(samples.sweep())
-        commit(earlier, rows=[{"step": 0, "epoch": 0.0, "own_quantity": 0.5}])
+    commit_with_own_quantity(store, monkeypatch)
     later = ResultStore(store.folder.path)
     later.begin(samples.sweep())
     assert list(table_of(later, "measurements").own_quantity) == [0.5]

@@ -111,8 +111,7 @@ class Saver:
         """Save; with the result no more than what was told. Trouble with that is a note and stops nothing."""
         if self._checkpoints is None or (account.position == self._saved_at and not result):
             return
-        if result is None:
-            training.check()  # waits for what the device still does: that is no cost of saving
+        live = None if result else training.state()  # waits for what the device still does: no cost of saving
         begun = time.perf_counter()
         state: dict[str, Any] = {
             "identity": self._identity,
@@ -120,8 +119,8 @@ class Saver:
             | {"started_at": account.started_at.isoformat(), "seconds": self.seconds(account)},
             "result": _plain_result(result) if result else None,
         }
-        if result is None:
-            state |= {"training": training.state(), "memory": observer.memory, "random": self._random()}
+        if live:
+            state |= {"training": live, "memory": observer.memory, "random": self._random()}
         try:
             content = encode(state)
             if not self._checked:  # once is enough: the next has the same kinds of things in it
@@ -135,9 +134,8 @@ class Saver:
                     f"cannot be saved, and would begin anew if it were interrupted now: {error}"
                 )
             self._complained = True
-            begun = max(
-                begun, time.perf_counter() - self._checkpoints.every / 5
-            )  # a long wait may not come again
+            # a long wait may not come again, and is no reason to save the more seldom
+            begun = max(begun, time.perf_counter() - self._checkpoints.every / 5)
         self._last = time.perf_counter()
         self._cost = self._last - begun
 

@@ -78,14 +78,13 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Generator[Row | Reached
     try:
         for step in range(account.position, training.last + 1):
             due = [measure for request, measure in measurements if request.due(step, training.last)]
-            if due:
-                row = measured(due, training, observer, account)
-                account.rows.append(row)
-                account.position = step + 1
-                yield row
-            elif step < training.last:
+            row = measured(due, training, observer, account) if due else None
+            if row is None and step < training.last:
                 training.advance()
             account.position = step + 1
+            if row is not None:
+                account.rows.append(row)
+                yield row
             if saver.due(after_row=bool(due)):
                 saver.save(training, observer, account)
                 yield from noted(saver, account)
