@@ -12,7 +12,7 @@ import pytest
 from scripted import scripted, trial
 
 from orchestrator.events import Event, Failed, Finished, Measured, Started
-from orchestrator.executors import Executor, LocalExecutor, PlacementError
+from orchestrator.executors import EngineLost, Executor, LocalExecutor, PlacementError
 from orchestrator.faults import POLICIES, Fault
 from orchestrator.sweep import Resources, Trial
 from workers.result import TrialStatus
@@ -254,6 +254,20 @@ class TestRay:
         told = collect(on_ray, [Trial(scripted("completes", seed=seed), ONE) for seed in range(2)])
         ray.kill(other)
         assert all(isinstance(events[-1], Finished) for events in told.values())
+
+    def test_a_ray_of_our_own_that_has_died_is_told_also_while_a_trial_waits_for_it(
+        self, on_ray: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        on_ray.submit(Trial(scripted("forever", seed=30), ONE))
+        with monkeypatch.context() as patch:
+            patch.setattr(on_ray, "_owner", True)
+            patch.setattr("orchestrator.ray_executor.nodes", list)
+            with pytest.raises(EngineLost, match="the Ray of this run has died"):
+                on_ray.has_room(Resources(cpus=0.25, gpus=0))
+            patch.setattr("orchestrator.ray_executor.PATIENCE", -1.0)
+            with pytest.raises(EngineLost):
+                on_ray.events(0.1)
+        on_ray.close()
 
     def test_threads_follow_the_cpus(self, on_ray: Executor) -> None:
         row = rows(run(on_ray, scripted("tells", seed=20), Resources(cpus=2, gpus=0)))[-1]
