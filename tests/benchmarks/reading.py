@@ -2,14 +2,14 @@
 
 Evidence: `python tests/benchmarks/reading.py --json FILE` prints the table whose numbers stand here.
 
-    Intel Xeon, 2 CPUs busy with other work (the spread shows it); pyarrow 25.0.1, pandas 3.1.1, OMP_NUM_THREADS=1;
-    3 rounds, 2026-11-25; median (least–most) of rounds, memory beyond what the process took before
+    Intel Xeon, 2 CPUs, idle; pyarrow 25.0.1, pandas 3.1.1, OMP_NUM_THREADS=1; 3 rounds, 2026-11-25;
+    median (least–most) of rounds, memory beyond what the process took before
 
-                seconds         × plain             memory       finished()
-    own         211 (103–213)   10.8 (9.5–17)       5,353 MiB    11.4 s
-    compacted   16.6 (16.3–22)  1.35 (1.12–1.51)    2,686 MiB    0.41 s
-    plain       12.3 (10.8–20)  1                   2,518 MiB
-    compact itself: 167 s; 20,000 files are then 20
+                seconds             × plain              memory       finished()
+    own         50.5 (50.2–53.1)    15.6 (11.4–16.1)     5,600 MiB    3.4 s
+    compacted   3.45 (3.21–5.48)    1.03 (0.74–1.69)     2,693 MiB    0.14 s
+    plain       3.25 (3.12–4.66)    1                    2,528 MiB
+    compact itself: 76 s; 20,000 files are then 20
 
 Most of the time of both reads is pandas making objects of the lists; of own files, opening each.
 """
