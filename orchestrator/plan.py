@@ -13,7 +13,7 @@ from orchestrator.sweep_checks import Facts
 from orchestrator.sweep_measure import count_due
 from workers import find
 from workers.measurements import schedule_of
-from workers.spec import Request, TrialSpec, last_step, plain
+from workers.spec import Component, Request, TrialSpec, last_step, plain, samples_per_step
 
 PRODUCT_GRADIENTS = 2
 """A Hessian-vector product takes about as long as so many gradients of the same samples."""
@@ -131,7 +131,10 @@ class _Costs:
         self._known: dict[tuple[Any, ...], Cost] = {}
 
     def of(self, spec: TrialSpec) -> Cost:
-        key = (id(spec.dataset), spec.steps, spec.epochs, spec.batch_size, spec.measurement_samples)
+        key = (
+            *(id(component) for component in (spec.dataset, spec.optimizer)),
+            *(spec.steps, spec.epochs, spec.batch_size, spec.measurement_samples),
+        )
         if key not in self._known:  # `measure` is the same in all trials of a sweep
             self._known[key] = self._estimate(spec)
         return self._known[key]
@@ -142,11 +145,15 @@ class _Costs:
         if last is None:
             return Cost(None, None, None, None, None)
         measured = count_due([schedule_of(spec.measure, name) for name in spec.measure], last)
-        products = None if data.outputs is None else hessian_products(spec.measure, data.outputs, last)
+        products = None
+        if data.outputs is not None:
+            products = hessian_products(spec.measure, data.outputs, last)
+            products += optimizer_products(spec.optimizer, data.outputs, last)
         if products is None or data.train_samples is None:
             return Cost(last, measured, products, None, None)
         share = (spec.measurement_samples or data.train_samples) / data.train_samples
-        training = last * min(spec.batch_size, data.train_samples) / data.train_samples
+        batch = min(samples_per_step(spec.batch_size, data.train_samples), data.train_samples)
+        training = last * batch / data.train_samples
         return Cost(
             last, measured, products, round(training, 3), round(PRODUCT_GRADIENTS * products * share, 3)
         )
@@ -169,6 +176,18 @@ def hessian_products(measure: Mapping[str, Request], classes: int, last: int) ->
         each = find.module("measurements", name).products(classes, **options)
         total += each * count_due([schedule_of(measure, other) for other in asking], last)
     return total
+
+
+def optimizer_products(optimizer: Component, classes: int, last: int) -> int:
+    """About how many Hessian-vector products the optimiser itself spends on `last` steps, at most.
+
+    >>> optimizer_products(Component("sgd"), classes=10, last=100)
+    0
+    """
+    if "." in optimizer.name or not find.constant("optimizers", optimizer.name, "LOOKS"):
+        return 0
+    products: int = find.module("optimizers", optimizer.name).products(classes, last, **optimizer.options)
+    return products
 
 
 def as_text(plan: Plan, shown: int = SHOWN) -> str:

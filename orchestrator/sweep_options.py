@@ -63,7 +63,7 @@ def described(annotation: Any, plural: bool = False) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(described(argument, plural) for argument in arguments)
     if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
     if origin is tuple and arguments[-1] is not ...:
         return f"[{', '.join(map(described, arguments))}]"
     if origin in (list, tuple, Sequence):

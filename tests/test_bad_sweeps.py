@@ -149,7 +149,7 @@ CASES: list[tuple[str, str, list[str]]] = [
         NAME
         + "trial:\n  architecture: mlp\n  dataset: mnist5k\n  steps: 10\n  batch_size: -4\ngrid:\n  learnin_rate: [0.1]\n",
         [
-            ":6: trial.batch_size: -4: must be a whole number of at least 1",
+            ":6: trial.batch_size: -4: must be a whole number of at least 1 or full",
             ":8: grid.learnin_rate: unknown; did you mean learning_rate?",
         ],
     ),
@@ -428,7 +428,7 @@ CASES: list[tuple[str, str, list[str]]] = [
     (
         "log seed",
         BASE + "grid: {batch_size: {log: [1, 10, 3]}}\n",
-        [":3: grid.batch_size[1]: 3.16227766017: must be a whole number of at least 1"],
+        [":3: grid.batch_size[1]: 3.16227766017: must be a whole number of at least 1 or full"],
     ),
     (
         "log same",
@@ -658,7 +658,7 @@ CASES: list[tuple[str, str, list[str]]] = [
             ":1: name: 'S': must be a name of a-z, 0-9 and -, such as figure-1",
             ":2: trial: steps or epochs is missing",
             ":3: trial.architecture: architectures: no 'mpl'; there are <architectures> (or a dotted name of your own)",
-            ":5: trial.batch_size: 0: must be a whole number of at least 1",
+            ":5: trial.batch_size: 0: must be a whole number of at least 1 or full",
             ":6: trial.batch_size: given twice, first on line 5",
             ":8: grid.sed: unknown; did you mean seed?",
             ":9: grid.learning_rate[1]: 'big': must be a number above 0",

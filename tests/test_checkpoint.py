@@ -34,6 +34,11 @@ SPEC = TrialSpec(
 TRIALS = {
     "momentum": replace(SPEC, optimizer=Component("sgd", {"momentum": 0.9, "nesterov": True})),
     "adam in float64": replace(SPEC, optimizer=Component("adam"), precision="float64"),
+    "projected": replace(
+        SPEC,
+        optimizer=Component("projected", {"update": "bulk", "every": 2, "switch_above": 0.3, "average": 0.5}),
+        measure=MEASURE | {"switch": Request(every=1)},
+    ),
     "dropout and batch norm": replace(  # draws random numbers, and keeps running averages
         SPEC,
         architecture=Component("convnet", {"dropout": True, "batch_norm": True}),

@@ -14,11 +14,14 @@ RATE, DECAY = 0.1, 0.3
 # the same few operations on the same float64 numbers of order one, in another order: a few roundings of 2.2e-16
 TOLERANCE: dict[str, Any] = {"abs": 1e-14, "rel": 0}
 
+PLAIN: dict[str, dict[str, Any]] = {"projected": {"switch_at": 0}}
+"""Options with which an optimiser needs to see no curvature."""
+
 
 def path(name: str, steps: int = 4, start: float = 1.0, **options: Any) -> list[float]:
     """θ along the minimisation of L = θ⁴/4, whose gradient is θ³."""
     θ = torch.nn.Parameter(torch.tensor([start], dtype=torch.float64))
-    optimizer = find.function("optimizers", name)([θ], RATE, **options)
+    optimizer = find.function("optimizers", name)([θ], RATE, **PLAIN.get(name, {}) | options)
     found = []
     for _ in range(steps):
         optimizer.zero_grad()

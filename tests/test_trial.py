@@ -137,6 +137,10 @@ def test_what_a_trial_tells_is_read_without_torch(
     [
         ({}, EVERYTHING),
         ({"optimizer": Component("adam"), "precision": "float64"}, EVERYTHING),
+        (
+            {"optimizer": Component("projected", {"update": "dominant", "switch_at": 2, "every": 3})},
+            EVERYTHING,
+        ),
         (  # its dropout draws random numbers and its batch norm keeps running averages
             {
                 "architecture": Component("convnet", {"dropout": True, "batch_norm": True}),
@@ -148,7 +152,7 @@ def test_what_a_trial_tells_is_read_without_torch(
             {"loss": Request(every=1), "hessian_gradient_overlap": Request(every=2)},
         ),
     ],
-    ids=["mlp", "adam in float64", "regularised convnet"],
+    ids=["mlp", "adam in float64", "projected", "regularised convnet"],
 )
 def test_training_is_bit_identical_with_measurements_on_or_off(
     changes: dict[str, Any], measure: dict[str, Request], trainings: list[Training]

@@ -16,7 +16,7 @@ from workers.curvature.chunked import ChunkedOperator
 from workers.curvature.recorder import Recorder
 from workers.data import Data
 from workers.losses import Loss, accuracy
-from workers.spec import SpecError, TrialSpec
+from workers.spec import SpecError, TrialSpec, samples_per_step
 from workers.training import Diverged, check_last_batch
 
 EVALUATION_CHUNK = 1024
@@ -48,7 +48,9 @@ class Observer:
     @property
     def chunk_size(self) -> int | None:
         """With batch statistics L is the mean over consecutive batches of the training size; else chunks are free."""
-        return self.spec.batch_size if self.spec.batch_norm == "train" else None
+        if self.spec.batch_norm == "eval":
+            return None
+        return samples_per_step(self.spec.batch_size, len(self.inputs))
 
     def load(self, model: nn.Module) -> None:
         """Take over parameters and buffers of the model that trains, as they are now."""
@@ -70,6 +72,7 @@ class Snapshot:
 
     `model` is a copy at θ_t, `loss(model(inputs), targets)` on the measurement set `inputs`, `targets` is L;
     `batch_gradient` and `update` (θ_{t+1} − θ_t) are (p,), or None at the last step, which no step follows.
+    `optimizer` is the one that trains, behind its step t: to be read, never to be changed.
     """
 
     def __init__(
@@ -79,12 +82,14 @@ class Snapshot:
         step: int,
         batch_gradient: Tensor | None = None,
         update: Tensor | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self.step, self.batch_gradient, self.update = step, batch_gradient, update
+        self.optimizer = optimizer
         self.spec, self.parameters = observer.spec, observer.parameters
         self.model, self.loss = observer.model, observer.loss
         self.inputs, self.targets = observer.inputs, observer.targets
-        self.classes = observer.data.outputs
+        self.classes, self.training_samples = observer.data.outputs, len(observer.data.x_train)
         self._observer = observer
         self._pairs: dict[tuple[int, float], Eigenpairs] = {}
         self._recorder: Recorder | None = None
@@ -105,33 +110,45 @@ class Snapshot:
         return self._made(HessianOperator)
 
     @contextmanager
-    def operator(self, kind: Callable[..., Kind], **options: Any) -> Iterator[Kind]:
+    def operator(
+        self,
+        kind: Callable[..., Kind],
+        *,
+        split: Literal["train", "test"] = "train",
+        batch: Tensor | None = None,
+        **options: Any,
+    ) -> Iterator[Kind]:
         """Another curvature operator of L, such as GaussNewtonOperator, on the chunks of H and with `options`.
 
-        It is of the parameters that require a gradient now. Its products count as Hessian products when the block
-        ends, and then its kept graphs are given up. Raises Diverged where L is not finite.
+        With `split="test"` it is of the loss on the whole test set, seen as in `evaluate`; with `batch` of that on the
+        training samples of these indices, (b,) on the CPU. It is of the parameters that require a gradient now. Its
+        products count as Hessian products when the block ends, and then its kept graphs are given up. Raises Diverged
+        where L or that of the batch is not finite, FloatingPointError where the test loss is not.
         """
-        made = self._made(kind, **options)
+        made = self._made_on_test(kind, **options) if split == "test" else self._made(kind, batch, **options)
         try:
             yield made
         finally:
             self._other_products += made.products
             made.release()
 
-    def _made(self, kind: Callable[..., Kind], **options: Any) -> Kind:
+    def _made(self, kind: Callable[..., Kind], batch: Tensor | None = None, **options: Any) -> Kind:
         observer = self._observer
         observer.set_mode()
+        inputs, targets, chunk_size = observer.inputs, observer.targets, observer.chunk_size
+        if batch is not None:
+            indices = batch.to(inputs.device)
+            inputs, targets = observer.data.x_train[indices], observer.data.y_train[indices]
+            chunk_size = None  # of batch statistics that is the whole batch
         try:
-            return kind(
-                observer.model,
-                observer.loss,
-                observer.inputs,
-                observer.targets,
-                chunk_size=observer.chunk_size,
-                **options,
-            )
+            return kind(observer.model, observer.loss, inputs, targets, chunk_size=chunk_size, **options)
         except FloatingPointError as error:
             raise Diverged(self.step) from error
+
+    def _made_on_test(self, kind: Callable[..., Kind], **options: Any) -> Kind:
+        observer = self._observer
+        observer.model.eval()
+        return kind(observer.model, observer.loss, observer.data.x_test, observer.data.y_test, **options)
 
     @property
     def gradient(self) -> Tensor:

@@ -84,7 +84,7 @@ class TrialSpec:
     dataset: Component
     optimizer: Component = Component("sgd")
     learning_rate: Annotated[float, Gt(0)] = 0.1
-    batch_size: Annotated[int, Ge(1)] = 64
+    batch_size: Annotated[int, Ge(1)] | Literal["full"] = 64  # full: every training sample in every step
     steps: Annotated[int, Ge(0)] | None = None
     epochs: Annotated[int, Ge(1)] | None = None
     seed: Annotated[int, Ge(0)] = 0
@@ -115,7 +115,10 @@ class TrialSpec:
         }
 
     def columns(self) -> dict[str, Any]:
-        """The spec as one table row: a component becomes its name, with its options as JSON beside it."""
+        """The spec as one table row: a component becomes its name, with its options as JSON beside it.
+
+        A full batch is null, as is every number that stands for the whole training set.
+        """
         row: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -124,7 +127,7 @@ class TrialSpec:
                 row[f"{f.name}_options"] = json.dumps(plain(value.options), sort_keys=True)
             else:
                 row[f.name] = json.dumps(plain(value), sort_keys=True) if f.name == "measure" else value
-        return row
+        return row | {"batch_size": None if self.batch_size == "full" else self.batch_size}
 
 
 def plain(value: Any) -> Any:
@@ -159,11 +162,20 @@ def spec_columns() -> dict[str, Any]:
             columns |= {f.name: str, f"{f.name}_options": str}
         else:
             columns[f.name] = str if f.name == "measure" else f.type
-    return columns
+    return columns | {"batch_size": int}
+
+
+def samples_per_step(batch_size: int | Literal["full"], samples: int) -> int:
+    """How many of `samples` a step uses, the last of an epoch perhaps fewer.
+
+    >>> samples_per_step(64, 5000), samples_per_step("full", 5000)
+    (64, 5000)
+    """
+    return samples if batch_size == "full" else batch_size
 
 
 def last_step(
-    steps: int | None, epochs: int | None, batch_size: int, train_samples: int | None
+    steps: int | None, epochs: int | None, batch_size: int | Literal["full"], train_samples: int | None
 ) -> int | None:
     """How many optimiser steps a trial makes; None where the size of its data set is not known.
 
@@ -174,4 +186,4 @@ def last_step(
         return steps
     if epochs is None or train_samples is None:
         return None
-    return epochs * math.ceil(train_samples / batch_size)
+    return epochs * math.ceil(train_samples / samples_per_step(batch_size, train_samples))

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from workers import find, seeding
 from workers.data import Data
 from workers.losses import Loss
-from workers.spec import SpecError, TrialSpec, last_step
+from workers.spec import SpecError, TrialSpec, last_step, samples_per_step
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses: a look waits for the device, so it is not made at every step."""
+
+FULL_BYTES = {"cpu": 2**22, "cuda": 2**26}
+"""Of inputs that a full batch evaluates at once; what layers put out is tens of times as large."""
 
 
 class Diverged(ArithmeticError):
@@ -34,12 +37,13 @@ class Training:
     def __init__(self, spec: TrialSpec, data: Data, model: nn.Module, loss: Loss) -> None:
         self.model, self.loss, self.data, self.seed = model.train(), loss, data, spec.seed
         samples = len(data.x_train)
-        self.batch_size = spec.batch_size
+        self.batch_size = samples_per_step(spec.batch_size, samples)
+        self.chunk_size = _full_batch_chunk(model, data.x_train) if spec.batch_size == "full" else None
         self.loss_bound = math.inf if spec.loss_bound is None else spec.loss_bound
-        self.steps_per_epoch = math.ceil(samples / spec.batch_size)
+        self.steps_per_epoch = math.ceil(samples / self.batch_size)
         self.last = last_step(spec.steps, spec.epochs, spec.batch_size, samples) or 0
         if self.last >= self.steps_per_epoch:
-            check_last_batch(model, data.x_train, spec.batch_size, "dataset.samples")
+            check_last_batch(model, data.x_train, self.batch_size, "dataset.samples")
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         build = find.function("optimizers", spec.optimizer.name)
         self.optimizer: torch.optim.Optimizer = build(
@@ -60,16 +64,13 @@ class Training:
 
         With `keep_gradient` its gradient ∇L_B, (p,), is kept in `gradient`, as it is before the optimiser works on it.
         """
-        indices = self._next_batch()
         self.optimizer.zero_grad()
-        loss = self.loss(self.model(self.data.x_train[indices]), self.data.y_train[indices])
-        loss.backward()
+        batch_loss = self._backward()
         if keep_gradient:
             parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
             self.gradient = torch.cat([part.reshape(-1) for part in parts])
         self.optimizer.step()
         self.step += 1
-        batch_loss = loss.detach()
         self._unchecked.append(batch_loss)
         if len(self._unchecked) >= CHECK_EVERY:
             self.check()
@@ -113,6 +114,21 @@ class Training:
         """θ, (p,), a copy."""
         return torch.cat([p.detach().reshape(-1) for p in self.parameters])
 
+    def _backward(self) -> Tensor:
+        """The loss of the next mini-batch; its gradient is added to those of the parameters."""
+        x, y = self.data.x_train, self.data.y_train
+        if self.chunk_size is None:
+            indices = self._next_batch()
+            loss = self.loss(self.model(x[indices]), y[indices])
+            loss.backward()
+            return loss.detach()
+        parts = []
+        for inputs, targets in zip(x.split(self.chunk_size), y.split(self.chunk_size), strict=True):
+            part = self.loss(self.model(inputs), targets) * (len(inputs) / len(x))
+            part.backward()
+            parts.append(part.detach())
+        return torch.stack(parts).sum()
+
     def _next_batch(self) -> Tensor:
         epoch, position = divmod(self.step, self.steps_per_epoch)
         if epoch != self._order_epoch:
@@ -122,14 +138,24 @@ class Training:
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
 
 
+def _full_batch_chunk(model: nn.Module, inputs: Tensor) -> int:
+    """How many samples of a full batch are evaluated at once: all where a batch norm makes statistics of them."""
+    if _norms(model):
+        return len(inputs)
+    return max(1, FULL_BYTES[inputs.device.type] // inputs[0].nbytes)
+
+
+def _norms(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
 def check_last_batch(model: nn.Module, inputs: Tensor, batch_size: int, samples_key: str) -> None:
     """Refuse batches of which the last has one sample, where the model's batch norm can make no statistics of one.
 
     (That of images can: it has their pixels.) Raises SpecError naming batch_size and `samples_key`.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     last = (len(inputs) - 1) % batch_size + 1
-    if last > 1 or not norms:
+    if last > 1 or not _norms(model):
         return
     probe = copy.deepcopy(model).train()
     try:

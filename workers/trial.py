@@ -18,6 +18,7 @@ from workers.data import load_data
 from workers.initialization import model_of
 from workers.losses import LOSSES
 from workers.measurements import schedule_of
+from workers.optimizers import SeesCurvature
 from workers.result import Moment, Reached, Row, TrialResult, TrialStatus, as_row
 from workers.snapshot import Observer, Snapshot
 from workers.spec import Request, TrialSpec
@@ -63,6 +64,9 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Generator[Row | Reached
     loss = LOSSES[spec.loss]
     training = Training(spec, data, model, loss)
     observer = Observer(spec, data, model, loss)
+    if isinstance(training.optimizer, SeesCurvature):
+        # through an observer of its own: what is measured must not change what is trained
+        training.optimizer.see(partial(look, training, Observer(spec, data, model, loss)))
     measurements = [
         (request, partial(find.function("measurements", name), **request.options))
         for name, request in in_order(spec.measure)
@@ -151,7 +155,7 @@ def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | N
     step = training.step
     if step == training.last:
         training.check()
-        return Snapshot(observer, step=step), None
+        return Snapshot(observer, step=step, optimizer=training.optimizer), None
     before = training.weights()
     batch_loss, batch_gradient = training.advance(keep_gradient=True), training.gradient
     training.check()
@@ -160,8 +164,15 @@ def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | N
         step=step,
         batch_gradient=batch_gradient,
         update=training.weights() - before,
+        optimizer=training.optimizer,
     )
     return snapshot, float(batch_loss)
+
+
+def look(training: Training, observer: Observer) -> Snapshot:
+    """What an optimiser sees within its step: θ_t, which its gradients belong to."""
+    observer.load(training.model)
+    return Snapshot(observer, step=training.step)
 
 
 def in_order(measure: Mapping[str, Request]) -> list[tuple[str, Request]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
 
+from workers.spec import samples_per_step
+
 if TYPE_CHECKING:
     from workers.snapshot import Snapshot
 
@@ -60,5 +62,5 @@ def _outputs_depend_on_parameters(snapshot: Snapshot) -> bool:
     import torch
 
     buffers = {name: buffer.clone() for name, buffer in snapshot.model.named_buffers()}
-    inputs = snapshot.inputs[: snapshot.spec.batch_size]
+    inputs = snapshot.inputs[: samples_per_step(snapshot.spec.batch_size, len(snapshot.inputs))]
     return bool(torch.func.functional_call(snapshot.model, buffers, (inputs,)).requires_grad)
