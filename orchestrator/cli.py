@@ -23,6 +23,7 @@ Examples:
   tiny-subspace plan sweeps/quickstart.yaml
   tiny-subspace run sweeps/quickstart.yaml
   tiny-subspace status results/quickstart
+  tiny-subspace report results/quickstart
   tiny-subspace ui
 
 \b
@@ -219,6 +220,34 @@ def status(path: str, as_json: bool) -> None:
     except StoreError as error:
         refuse(str(error))
     click.echo(found.json() if as_json else found.text())
+
+
+@main.command()
+@click.argument("path")
+@click.option(
+    "--output",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the report goes, in the place of an older one.  [default: PATH/report, for a URI report-NAME]",
+)
+def report(path: str, output: Path | None) -> None:
+    """Draw what the results in PATH allow: index.html, which needs no network, and each figure as PNG and SVG.
+
+    From stored results alone, while the sweep runs too: finished trials are in it. With every figure stand the
+    pandas lines that give its numbers.
+    """
+    from orchestrator.report.make import ReportError
+    from orchestrator.report.make import make as make_report
+    from orchestrator.store import StoreError
+
+    try:
+        index = make_report(path, output)
+    except (StoreError, ReportError) as error:
+        refuse(str(error))
+    except OSError as error:
+        click.echo(f"the report cannot be written: {error}", err=True)
+        sys.exit(1)
+    click.echo(str(index), err=True)
 
 
 @main.command()

@@ -87,6 +87,22 @@ def row(step: int, pairs: int = 3, **changes: Any) -> Row:
         "gradient_covariance_converged": True,
         "gradient_covariance_trace": 5.0,
         "gradient_covariance_overlap": 0.5,
+        "class_mean_eigenvalues": [3.0, 2.0],
+        "cross_class_eigenvalues": [0.5, 0.25, 0.125],
+        "class_mean_overlap": 0.875,
+        "cross_class_overlap": 0.9,
+        "test_hessian_gradient_overlap": 0.8,
+        "test_gradient_in_top": 0.7,
+        "test_f_top": 0.75,
+        "test_sharpness": 9.5,
+        "test_top_overlap": 0.6,
+        "test_converged": True,
+        "batch_sharpness": 11.0,
+        "batch_sharpness_error": 0.5,
+        "random_vector_overlap": 0.01,
+        "random_vector_f_top": 1e-4,
+        "random_top_vector_overlap": 0.9,
+        "layer_mass": [{"layer": "0", "parameters": 50, "mass": [0.25, 0.5, 0.75]}],
     }
     return values | changes
 

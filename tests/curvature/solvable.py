@@ -1,22 +1,9 @@
 """The solvable model: softmax regression on k orthonormal means, trained by full-batch gradient descent from zero."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-
-def logit_gap(classes: int, learning_rate: float, steps: int) -> float:
-    """u after some steps of u ← u + ηε/(k − 1), with ε = (k − 1)/(eᵘ + k − 1)."""
-    gap = 0.0
-    for _ in range(steps):
-        gap += learning_rate * error(classes, gap) / (classes - 1)
-    return gap
-
-
-def error(classes: int, gap: float) -> float:
-    """ε = 1 − p_c(c), the probability that a sample's own class does not get."""
-    return (classes - 1) / (math.exp(gap) + classes - 1)
+from workers.solvable_model import logit_gap
 
 
 def model(weight: Tensor, bias: bool = False) -> nn.Linear:

@@ -1,7 +1,5 @@
 """First oracle: spectra known in closed form."""
 
-import math
-
 import pytest
 import solvable
 import torch
@@ -11,21 +9,20 @@ from torch.nn.functional import cross_entropy
 
 from workers.curvature import GaussNewtonOperator, HessianOperator, top_eigenpairs
 from workers.curvature.overlap import cosine, gradient_overlaps
+from workers.solvable_model import at_start, eigenvalues, error, logit_gap, spectrum, two_classes
 
 
 def softmax_at_zero(inputs, classes):
-    """H = (1/k)(I − 11ᵀ/k) ⊗ XᵀX/n, and the eigenvalues of its factor XᵀX/(nk), descending."""
-    covariance = inputs.T @ inputs / len(inputs)
+    """H = (1/k)(I − 11ᵀ/k) ⊗ XᵀX/n."""
     centred = torch.eye(classes, dtype=torch.float64) - 1.0 / classes
-    values = torch.linalg.eigvalsh(covariance).flip(0) / classes
-    return torch.kron(centred / classes, covariance), values
+    return torch.kron(centred / classes, inputs.T @ inputs / len(inputs))
 
 
 @pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
 @pytest.mark.parametrize("chunk_size", [None, 7])
 def test_softmax_regression_at_zero(operator, chunk_size):
     inputs = torch.randn(30, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected, _ = softmax_at_zero(inputs, 4)
+    expected = softmax_at_zero(inputs, 4)
     H = operator(
         solvable.model(torch.zeros(4, 6)), cross_entropy, inputs, torch.arange(30) % 4, chunk_size=chunk_size
     )
@@ -35,16 +32,14 @@ def test_softmax_regression_at_zero(operator, chunk_size):
 
 def test_every_copy_of_a_ninefold_eigenvalue_is_found():
     inputs = torch.from_numpy(load_digits().data) / 16
-    _, values = softmax_at_zero(inputs, 10)
+    expected = torch.tensor(eigenvalues(at_start(inputs.numpy(), 10))[:20], dtype=torch.float64)
     H = HessianOperator(
         solvable.model(torch.zeros(10, 64)), cross_entropy, inputs, torch.zeros(len(inputs), dtype=torch.long)
     )
     pairs = top_eigenpairs(H, count=20, tol=1e-9)
     assert bool(pairs.converged.all())
     # An eigenvalue is at most a residual away: tol times the largest.
-    torch.testing.assert_close(
-        pairs.values, values.repeat_interleave(9)[:20], rtol=0, atol=1e-9 * float(values[0])
-    )
+    torch.testing.assert_close(pairs.values, expected, rtol=0, atol=1e-9 * float(expected[0]))
 
 
 def test_all_outliers_equal_at_the_start_of_the_solvable_model():
@@ -57,23 +52,18 @@ def test_all_outliers_equal_at_the_start_of_the_solvable_model():
 
 def test_solvable_model_late_in_training():
     classes, steps = 10, 20_000
-    gap = solvable.logit_gap(classes, 1.0, steps)
-    epsilon = solvable.error(classes, gap)
     # The printed values have five or six digits; half a unit of the last one.
-    assert epsilon == pytest.approx(4.5170e-4, abs=0.5e-8)
-    first, second = epsilon * (1 - epsilon) / (classes - 1), epsilon / (classes * (classes - 1))
-    assert first == pytest.approx(5.01663e-5, abs=0.5e-10)
-    assert second == pytest.approx(5.0189e-6, abs=0.5e-10)
+    assert error(classes, logit_gap(classes, 1.0, steps)) == pytest.approx(4.5170e-4, abs=0.5e-8)
+    levels = spectrum(classes, 1.0, steps)
+    assert [level.value for level in levels] == pytest.approx([5.01663e-5, 5.0189e-6], abs=0.5e-10)
 
     H = HessianOperator(solvable.trained(classes, 1.0, steps), cross_entropy, *solvable.data(classes))
-    expected = torch.tensor(
-        [first] * classes + [second] * classes * (classes - 2) + [0.0], dtype=torch.float64
-    )
+    expected = torch.tensor([*eigenvalues(levels), 0.0], dtype=torch.float64)
     # Probabilities carry rounding errors of 1e-16, and the eigenvalues are such differences: 1e-16 with a margin of 100.
     torch.testing.assert_close(top_eigenpairs(H, count=91).values, expected, rtol=0, atol=1e-14)
 
     pairs = top_eigenpairs(H, count=20, tol=1e-9)
-    torch.testing.assert_close(pairs.values, expected[:20], rtol=0, atol=1e-9 * first)
+    torch.testing.assert_close(pairs.values, expected[:20], rtol=0, atol=1e-9 * levels[0].value)
     overlaps = gradient_overlaps(pairs.vectors[:, :classes], H.gradient)
     # Vectors are off by residual / gap = 1e-9 · 1.1, and the overlap by its square; left is rounding of the gradient,
     # 1e-16 against 1e-5.
@@ -117,24 +107,22 @@ def test_recursion_is_gradient_descent():
 
 def test_two_classes_of_unequal_weight():
     counts, learning_rate, steps = [1, 3], 1.0, 500
-    shares = [count / sum(counts) for count in counts]
     gaps = [0.0, 0.0]
     for _ in range(steps):
         gaps = [
-            u + 2 * learning_rate * share / (1 + math.exp(u)) for u, share in zip(gaps, shares, strict=True)
+            u + 2 * learning_rate * count / sum(counts) * error(2, u)
+            for u, count in zip(gaps, counts, strict=True)
         ]
     weight = torch.tensor([[gaps[0], -gaps[1]], [-gaps[0], gaps[1]]], dtype=torch.float64) / 2
     targets = torch.tensor([0, 1, 1, 1])
     H = HessianOperator(
         solvable.model(weight), cross_entropy, torch.eye(2, dtype=torch.float64)[targets], targets
     )
-    expected = [
-        2 * share / (1 + math.exp(u)) / (1 + math.exp(-u)) for u, share in zip(gaps, shares, strict=True)
-    ]
+    expected = eigenvalues(two_classes((0.25, 0.75), learning_rate, steps))
     values = top_eigenpairs(H, count=4).values
     # Rounding of probabilities, 1e-16, with a margin of 100.
     torch.testing.assert_close(
-        values, torch.tensor([*sorted(expected, reverse=True), 0, 0], dtype=torch.float64), rtol=0, atol=1e-14
+        values, torch.tensor([*expected, 0, 0], dtype=torch.float64), rtol=0, atol=1e-14
     )
 
 

@@ -1,0 +1,90 @@
+"""What a report is made of: stored results in, figures and tables out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from orchestrator import results
+from orchestrator.report.grouping import Groups, group
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Drawing
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The results of one sweep, read once. `path` is a folder or URI as the reader would write it in pandas."""
+
+    path: str
+
+    @cached_property
+    def loaded(self) -> results.Results:
+        return results.load([self.path])
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        return self.loaded.trials
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """One row per trial and step, by trial and step."""
+        return self._of_trials(self.loaded.measurements).sort_values(["trial_id", "step"], ignore_index=True)
+
+    @cached_property
+    def eigenvalues(self) -> pd.DataFrame:
+        """One row per trial, step and index, as `results.eigenvalues`."""
+        return self._of_trials(self.loaded.eigenvalues)
+
+    @cached_property
+    def subspace_overlaps(self) -> pd.DataFrame:
+        """One row per trial, step and earlier step, as `results.subspace_overlaps`."""
+        return self._of_trials(self.loaded.subspace_overlaps)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Panels and lines, the same in every figure."""
+        return group(self.trials)
+
+    @cached_property
+    def sweep(self) -> str:
+        """The sweep's name."""
+        return str(self.trials.sweep.iloc[0])
+
+    def has(self, *columns: str) -> bool:
+        """Whether each of these columns of `measurements` has a value somewhere."""
+        found = self.measurements
+        return all(column in found and bool(found[column].notna().any()) for column in columns)
+
+    def _of_trials(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Without those of a trial that finished between the reading of one table and the next."""
+        known = rows.trial_id.isin(self.trials.trial_id)
+        return rows if known.all() else rows[known]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One drawing, with the words that let it stand alone."""
+
+    name: str  # of its files: f-top gives f-top.png and f-top.svg
+    title: str
+    caption: str  # what is drawn, its definition in words, and what to compare it with
+    code: str  # an import and no more than three pandas lines that leave the drawn numbers in `data`
+    drawing: Drawing
+    trials: int  # how many trials are in it
+    seeds: int  # how many distinct seeds
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers that people read rather than look at."""
+
+    name: str
+    title: str
+    caption: str
+    code: str
+    frame: pd.DataFrame
+    trials: int
+    seeds: int
