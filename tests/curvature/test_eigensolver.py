@@ -11,6 +11,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import aslinearoperator
 
 from workers.curvature import eigensolver, spectral_density, top_eigenpairs
+from workers.curvature.basis import RitzBasis
+from workers.curvature.matrix import Matrix
 from workers.curvature.recorder import Recorder
 
 SIZE = 200
@@ -386,3 +388,33 @@ def test_what_is_relative_to_the_norm_knows_the_known_products():
     assert abs(float(pairs.values[0])) < 1e-5
     assert float(pairs.residuals[0]) < 1e-3
     assert bool(pairs.converged.all())
+
+
+def begun(direction):
+    """A basis of one vector, and its open end."""
+    basis = RitzBasis(Matrix(torch.diag(decreasing(3, 1, len(direction)))), capacity=4)
+    basis.open(direction)
+    basis.expand(0)
+    return basis
+
+
+def test_an_end_that_is_little_more_than_rounding_leaves_the_basis_orthonormal():
+    """One pass takes all but 1e-9 of it away, and of what is left 1e-7 lies in the basis: that needs another."""
+    generator = torch.Generator().manual_seed(0)
+    direction, across = torch.randn(2, 50, dtype=torch.float64, generator=generator)
+    basis = begun(direction)
+    first, _ = basis.combine(torch.eye(1, dtype=torch.float64))
+    basis.open(across)
+    basis._ends[-1].vector, basis._ends[-1].norm = 1e-17 * (first[0] + 1e-9 * across), 1e-17
+    basis.expand(basis.ends - 1)
+    vectors, _ = basis.combine(torch.eye(2, dtype=torch.float64))
+    # sums of 50 float64 products of unit vectors
+    assert (vectors @ vectors.T - torch.eye(2, dtype=torch.float64)).abs().max() <= 1e-15
+
+
+def test_an_end_within_the_basis_is_dropped():
+    basis = begun(torch.eye(50, dtype=torch.float64)[0])
+    basis.open(torch.eye(50, dtype=torch.float64)[1])
+    basis._ends[-1].vector = torch.eye(50, dtype=torch.float64)[0]
+    basis.expand(0)
+    assert (basis.size, basis.ends) == (1, 0)

@@ -1,5 +1,8 @@
 """Second oracle: dense matrices by automatic differentiation; and what the operators promise besides."""
 
+import gc
+import weakref
+
 import curvature_models as models
 import pytest
 import torch
@@ -308,6 +311,39 @@ def test_released_graphs_are_made_anew():
     H.release()
     assert not H._graphs
     assert torch.equal(H @ identity(H), before)
+
+
+class Held:
+    """Lives as long as the node of the graph that holds it."""
+
+
+def test_graphs_are_given_up_with_the_operator():
+    """A graph that held itself would never be: an operation that saves its own output, history and all."""
+    kept = []
+
+    class Exp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.held = Held()
+            kept.append(weakref.ref(ctx.held))
+            result = x.exp()
+            ctx.save_for_backward(result)
+            return result
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * ctx.saved_tensors[0]
+
+    class Model(nn.Linear):
+        def forward(self, inputs):
+            return Exp.apply(super().forward(inputs))
+
+    torch.manual_seed(0)
+    H = HessianOperator(Model(3, 2), mse_loss, torch.randn(8, 3), torch.randn(8, 2))
+    assert any(reference() for reference in kept)  # while it lives its graph does
+    del H
+    gc.collect()
+    assert not any(reference() for reference in kept)
 
 
 def test_what_it_is_and_how_it_works_is_in_its_repr(monkeypatch):

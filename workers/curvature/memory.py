@@ -39,7 +39,9 @@ def with_graph_size(build: Callable[[], T], constants: Iterable[Tensor]) -> tupl
         if tensor.layout is torch.strided:
             storage = tensor.untyped_storage()
             held.setdefault(storage.data_ptr(), storage.nbytes())
-        return tensor
+        # Detached, since an operation that saves its own output, with its history, would hold itself for ever. What is
+        # unpacked gets the history back from the operation, also for derivatives of higher order.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         value = build()
