@@ -230,7 +230,8 @@ def status(path: str, as_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the report goes, in the place of an older one.  [default: PATH/report, for a URI report-NAME]",
 )
-def report(path: str, output: Path | None) -> None:
+@click.option("--tracking-uri", help="An MLflow store whose run of the sweep is to have the report too.")
+def report(path: str, output: Path | None, tracking_uri: str | None) -> None:
     """Draw what the results in PATH allow: index.html, which needs no network, and each figure as PNG and SVG.
 
     From stored results alone, while the sweep runs too: finished trials are in it. With every figure stand the
@@ -248,6 +249,8 @@ def report(path: str, output: Path | None) -> None:
         click.echo(f"the report cannot be written: {error}", err=True)
         sys.exit(1)
     click.echo(str(index), err=True)
+    if tracking_uri:
+        mirror_to(path, tracking_uri, index.parent)
 
 
 @main.command()
@@ -255,16 +258,22 @@ def report(path: str, output: Path | None) -> None:
 @tracking_option
 def mirror(path: str, tracking_uri: str | None) -> None:
     """Make or repair the MLflow runs of the results in PATH. Doing it twice changes nothing."""
-    from orchestrator.mirror import mirror as mirror_results
-    from orchestrator.store import StoreError
-    from orchestrator.tracking import TrackingError
     from orchestrator.tracking import tracking_uri as tracking_of
 
     uri = tracking_of(path, tracking_uri)
     if uri is None:
         refuse("--tracking-uri: none: a mirror needs a tracking store")
+    mirror_to(path, uri)
+
+
+def mirror_to(path: str, uri: str, report: Path | None = None) -> None:
+    """The results in `path` are in the store at `uri` afterwards, with the report; or the command has ended."""
+    from orchestrator.mirror import mirror as mirror_results
+    from orchestrator.store import StoreError
+    from orchestrator.tracking import TrackingError
+
     try:
-        count = mirror_results(path, uri)
+        count = mirror_results(path, uri, report)
     except (StoreError, FileNotFoundError) as error:
         refuse(str(error))
     except TrackingError as error:

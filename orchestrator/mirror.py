@@ -220,8 +220,11 @@ def repair_command(path: str, uri: str) -> str:
     return shlex.join(["tiny-subspace", "mirror", path, "--tracking-uri", tracking.without_password(uri)])
 
 
-def mirror(path: str | Path, tracking_uri: str) -> int:
+def mirror(path: str | Path, tracking_uri: str, report: Path | None = None) -> int:
     """Make or repair the MLflow runs of a results folder from what lies in it; the number of trials.
+
+    `report` is a folder whose page and figures are put into the sweep's run; by default `report` of the results
+    folder, if there is one.
 
     Doing it again changes nothing. A run gets what it lacks; one that says anything else than the stored
     rows, or is there twice, is deleted and made again. Runs of trials that are not finished are closed unless
@@ -247,6 +250,9 @@ def mirror(path: str | Path, tracking_uri: str) -> int:
             if not live:
                 runs.close_unfinished()
                 runs.end(_ending(statuses, planned))
+            report = report or Path(path) / "report"
+            if (report / "index.html").is_file():
+                runs.attach(report)
     except Exception as error:
         where = tracking.without_password(tracking_uri)
         raise tracking.TrackingError(f"{where}: {tracking.reason(error)}") from error

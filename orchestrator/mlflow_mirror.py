@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator import tracking
@@ -134,6 +135,10 @@ class Tracker:
     def text(self, run_id: str, text: str, file: str) -> None:
         """Store a text as an artifact, replacing one of that name."""
         self._client.log_text(run_id, text, file)
+
+    def folder(self, run_id: str, folder: Path, name: str) -> None:
+        """Store the files of a local folder as artifacts below `name`, replacing those of the same names."""
+        self._client.log_artifacts(run_id, str(folder), name)
 
     def _send(self, run_id: str, points: Sequence[Point]) -> None:
         from mlflow.entities import Metric

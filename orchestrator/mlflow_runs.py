@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from orchestrator import run_content, tracking
@@ -110,6 +111,10 @@ class SweepRuns:
     def reopen(self) -> None:
         """The sweep runs again."""
         self._set_status(self._parent, "RUNNING")
+
+    def attach(self, report: Path) -> None:
+        """The page and the figures of a report belong to the sweep's run."""
+        self._open_tracker.folder(self._parent.run_id, report, "report")
 
     def end(self, status: str) -> None:
         """Say how the sweep ended: FINISHED, FAILED or KILLED."""

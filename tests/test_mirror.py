@@ -388,6 +388,24 @@ def test_no_results_and_no_server_are_lines(tmp_path, store, uri):
         mirror(str(store), "http://127.0.0.1:1")
 
 
+def test_a_report_belongs_to_the_run_of_its_sweep(store, sweep, uri, tmp_path):
+    def figures():
+        (run,) = [run for run in all_runs(uri) if run.data.tags["kind"] == "sweep"]
+        return sorted(file.path for file in client(uri).list_artifacts(run.info.run_id, "report"))
+
+    mirror(str(store), uri)
+    assert figures() == []
+    within, elsewhere = Path(str(store)) / "report", tmp_path / "elsewhere"
+    for folder, files in ((within, ("index.html", "a.png")), (elsewhere, ("index.html", "b.png"))):
+        folder.mkdir()
+        for file in files:
+            (folder / file).write_text("there")
+    mirror(str(store), uri)
+    assert figures() == ["report/a.png", "report/index.html"]
+    mirror(str(store), uri, elsewhere)
+    assert figures() == ["report/a.png", "report/b.png", "report/index.html"]
+
+
 def test_artifacts_that_cannot_be_stored_do_not_hold_up_the_rest(store, sweep, uri):
     (Path(store.folder.path).parent / "mlartifacts").write_text("a file where the folder should be")
     warned = Warnings()
