@@ -73,7 +73,10 @@ def test_tables_have_the_promised_columns() -> None:
         gauss_newton_overlap hessian_residual_largest hessian_residual_smallest hessian_residual_largest_residual
         hessian_residual_smallest_residual layer_hessians gradient_covariance_eigenvalues
         gradient_covariance_residuals gradient_covariance_converged gradient_covariance_trace
-        gradient_covariance_overlap"""
+        gradient_covariance_overlap class_mean_eigenvalues cross_class_eigenvalues class_mean_overlap
+        cross_class_overlap test_hessian_gradient_overlap test_gradient_in_top test_f_top test_sharpness
+        test_top_overlap test_converged batch_sharpness batch_sharpness_error random_vector_overlap
+        random_vector_f_top random_top_vector_overlap layer_mass switch_step switch_average"""
     parameters = """architecture architecture_options dataset dataset_options optimizer optimizer_options
         learning_rate batch_size steps epochs seed loss precision initialization measurement_samples batch_norm
         loss_bound measure"""

@@ -11,6 +11,7 @@ from torch.nn.utils import parameters_to_vector
 from orchestrator.plan import optimizer_products
 from workers import seeding, trial
 from workers.optimizers.projected import build
+from workers.result import TrialResult, TrialStatus
 from workers.spec import Component, Request, SpecError, TrialSpec
 from workers.training import Training
 from workers.trial import TrialContext, run_trial
@@ -148,12 +149,16 @@ def looks(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[int]
         ({"every": 4, "switch_above": 1.0}, [0, 4, 8]),
         ({"every": 4, "switch_at": 3, "update": "bulk"}, [3, 4, 8]),
         ({"every": 4, "switch_at": 3}, []),
+        ({"every": 4, "switch_at": 11, "update": "dominant"}, [11]),
+        ({"every": 4, "switch_at": 12, "update": "dominant"}, []),
     ],
 )
-def test_it_looks_no_more_often_than_it_must(
+def test_it_looks_no_more_often_than_it_must_and_than_a_plan_says(
     options: dict[str, Any], steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert looks(options, monkeypatch) == steps
+    # four products for each of the three vectors of a look
+    assert optimizer_products(Component("projected", options), classes=3, last=12) == 4 * 3 * len(steps)
 
 
 def test_it_must_see_the_loss() -> None:
@@ -168,7 +173,22 @@ def test_more_dimensions_than_parameters_are_refused() -> None:
 
 
 def test_a_plan_counts_what_the_optimiser_spends() -> None:
-    assert optimizer_products(Component("projected", {"every": 10}), classes=10, last=100) == 11 * 40
     options = {"every": 10, "switch_at": 50, "update": "dominant", "dimension": 2}
-    assert optimizer_products(Component("projected", options), classes=10, last=100) == 6 * 8
-    assert optimizer_products(Component("projected", {"switch_at": 50}), classes=10, last=100) == 0
+    assert optimizer_products(Component("projected", options), classes=10, last=100) == 5 * 8
+    assert optimizer_products(Component("projected", options), classes=10, last=0) == 0
+    assert optimizer_products(Component("my_optimizers.lion", options), classes=10, last=100) == 0
+
+
+def test_a_divergence_is_told_from_the_step_whose_loss_it_was_and_not_from_the_next_look() -> None:
+    """Losses are looked at every 50 steps, and by then the weights are no numbers."""
+    spec = replace(SPEC, learning_rate=10.0, loss="mse", steps=400, measure={"loss": Request(at=(0,))})
+    found = []
+    for options in ({"switch_at": 0}, {"every": 21}):  # the first is plain SGD, which never looks
+        *_, result = run_trial(
+            replace(spec, optimizer=Component("projected", options)), TrialContext(data=Path("absent"))
+        )
+        assert isinstance(result, TrialResult)
+        found.append((result.status, result.steps_done))
+    assert found[0] == found[1]
+    assert found[0][0] == TrialStatus.DIVERGED
+    assert found[0][1] % 21 != 0  # so that there is a difference to see

@@ -3,14 +3,14 @@
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from workers import trial
+from workers import find, trial
 from workers.curvature import HessianOperator
 from workers.result import TrialResult, TrialStatus, measurement_columns
 from workers.spec import Component, Request, SpecError, TrialSpec
@@ -23,12 +23,19 @@ EVERYTHING = {
     "top_eigenpairs": Request(at=(0, 4, 6), options={"count": 12}),
     "gradient_overlap": Request(),
     "subspace_overlap": Request(options={"since": [0, 4]}),
-    "spectral_density": Request(at=(6,), options={"probes": 2, "lanczos_steps": 5}),
-    "smallest_eigenvalue": Request(at=(6,)),
-    "gauss_newton": Request(at=(6,), options={"count": 5}),
-    "hessian_residual": Request(at=(6,)),
-    "layer_hessians": Request(at=(6,)),
-    "gradient_covariance": Request(at=(6,), options={"count": 5}),
+    # at a step that others follow, so that training could notice
+    "spectral_density": Request(at=(4,), options={"probes": 2, "lanczos_steps": 5}),
+    "smallest_eigenvalue": Request(at=(4,)),
+    "gauss_newton": Request(at=(4,), options={"count": 5}),
+    "hessian_residual": Request(at=(4,)),
+    "layer_hessians": Request(at=(4,)),
+    "gradient_covariance": Request(at=(4,), options={"count": 5}),
+    "class_means": Request(at=(4,)),
+    "test_set": Request(at=(4,)),
+    "batch_sharpness": Request(at=(4,), options={"batches": 3}),
+    "random_vectors": Request(at=(4,), options={"vectors": 3}),
+    "layer_mass": Request(at=(4,)),
+    "switch": Request(at=(4,)),
 }
 SPEC = TrialSpec(
     architecture=Component("mlp", {"widths": [8]}),
@@ -68,13 +75,13 @@ def test_rows_come_at_the_steps_asked_for(finished: tuple[list[dict[str, Any]], 
     rows, _ = finished
     assert [row["step"] for row in rows] == [0, 2, 3, 4, 6]
     measured = {
-        name: [row["step"] for row in rows if row.get(name) is not None] for name in rows[0] | rows[-1]
+        name: [row["step"] for row in rows if row.get(name) is not None] for name in set().union(*rows)
     }
     assert measured["train_loss"] == [0, 2, 4, 6]
     assert measured["hessian_gradient_overlap"] == [0, 3, 6]
     assert measured["eigenvalues"] == measured["f_top"] == [0, 4, 6]
     assert measured["subspace_overlap"] == [4, 6]
-    assert measured["density_nodes"] == [6]
+    assert measured["density_nodes"] == measured["test_f_top"] == [4]
     # no step follows the last, so it has neither a mini-batch nor an update
     assert measured["f_top_batch"] == measured["f_top_update"] == [0, 4]
     assert measured["batch_loss"] == [0, 2, 3, 4]
@@ -83,6 +90,16 @@ def test_rows_come_at_the_steps_asked_for(finished: tuple[list[dict[str, Any]], 
 def test_every_row_has_only_declared_columns(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:
     rows, _ = finished
     assert set().union(*rows) <= measurement_columns().keys()
+
+
+def test_every_measurement_there_is_fills_its_columns(
+    finished: tuple[list[dict[str, Any]], TrialResult],
+) -> None:
+    assert EVERYTHING.keys() == set(find.names("measurements"))
+    filled = {name for row in finished[0] for name, value in row.items() if value is not None}
+    for name in EVERYTHING.keys() - {"switch"}:  # which plain SGD has none of
+        record = find.module("measurements", name).Record
+        assert {field.name for field in fields(record)} <= filled, name
 
 
 def test_numbers_agree_with_each_other(finished: tuple[list[dict[str, Any]], TrialResult]) -> None:

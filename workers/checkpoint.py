@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from workers import find
+from workers.observer import Observer
 from workers.result import Row, TrialResult, TrialStatus
-from workers.snapshot import Observer
 from workers.spec import TrialSpec
 from workers.training import Training
 

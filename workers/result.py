@@ -41,7 +41,7 @@ class Moment:
     epoch: float  # step · batch size / training samples
     batch_loss: float | None = None  # loss of the mini-batch that the next step uses; None at the last step
     gradient_norm: float | None = None  # ‖∇L‖ on the measurement set; None where nothing asked for it
-    hessian_products: int = 0  # Hessian-vector products spent at this step
+    hessian_products: int = 0  # Hessian-vector products that this row took; not those of an optimiser
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """One moment of training, ready to be asked: loss, gradient, Hessian and eigenpairs at θ_t, each computed once."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,63 +7,17 @@ from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workers import seeding
 from workers.curvature import Eigenpairs, HessianOperator, SpectralDensity, spectral_density, top_eigenpairs
 from workers.curvature.chunked import ChunkedOperator
 from workers.curvature.recorder import Recorder
-from workers.data import Data
-from workers.losses import Loss, accuracy
-from workers.spec import SpecError, TrialSpec, samples_per_step
-from workers.training import Diverged, check_last_batch
-
-EVALUATION_CHUNK = 1024
-"""Samples evaluated at once on a GPU."""
-
-EVALUATION_BYTES = 2**20
-"""Of inputs evaluated at once on a CPU. A layer's output is some tens of times as large, and one above 32 MiB the C library
-fetches from the system anew for every chunk, which makes convolutions take twice as long."""
+from workers.observer import Observer
+from workers.spec import SpecError
+from workers.training import Diverged
 
 Kind = TypeVar("Kind", bound=ChunkedOperator)
-
-
-class Observer:
-    """A second model that measurements work on, so that they cannot touch the one that trains.
-
-    It holds the fixed measurement set, whose mean loss is the L that g and H belong to: the whole training set, or
-    `measurement_samples` of it, drawn once and the same for every seed.
-    """
-
-    def __init__(self, spec: TrialSpec, data: Data, model: nn.Module, loss: Loss) -> None:
-        self.spec, self.data, self.loss = spec, data, loss
-        self.model = copy.deepcopy(model).eval()
-        self.inputs, self.targets = _measurement_set(data, spec.measurement_samples)
-        if self.chunk_size is not None:
-            check_last_batch(model, self.inputs, self.chunk_size, "measurement_samples")
-        self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        self.memory: dict[str, dict[str, Tensor]] = {}
-
-    @property
-    def chunk_size(self) -> int | None:
-        """With batch statistics L is the mean over consecutive batches of the training size; else chunks are free."""
-        if self.spec.batch_norm == "eval":
-            return None
-        return samples_per_step(self.spec.batch_size, len(self.inputs))
-
-    def load(self, model: nn.Module) -> None:
-        """Take over parameters and buffers of the model that trains, as they are now."""
-        with torch.no_grad():
-            for mine, theirs in zip(_state(self.model), _state(model), strict=True):
-                mine.copy_(theirs)
-
-    def set_mode(self) -> None:
-        """Evaluation mode, dropout off; batch norm on batch statistics where the trial says so."""
-        self.model.eval()
-        if self.spec.batch_norm == "train":
-            for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train()
 
 
 class Snapshot:
@@ -203,15 +156,10 @@ class Snapshot:
 
         The test set is always seen with population statistics. Raises Diverged where L is not finite.
         """
-        observer = self._observer
-        if split == "train":
-            observer.set_mode()
-            loss, share = _evaluate(observer, observer.inputs, observer.targets, observer.chunk_size)
-            if not math.isfinite(loss):
-                raise Diverged(self.step)
-            return loss, share
-        observer.model.eval()
-        return _evaluate(observer, observer.data.x_test, observer.data.y_test, None)
+        loss, share = self._observer.evaluate(split)
+        if split == "train" and not math.isfinite(loss):
+            raise Diverged(self.step)
+        return loss, share
 
     @property
     def gradient_norm(self) -> float | None:
@@ -222,39 +170,3 @@ class Snapshot:
     def hessian_products(self) -> int:
         """Products spent on this snapshot so far, with H and with every other operator: of G, of a layer's block, …"""
         return self._other_products + (self.hessian.products if "hessian" in self.__dict__ else 0)
-
-
-def _measurement_set(data: Data, samples: int | None) -> tuple[Tensor, Tensor]:
-    available = len(data.x_train)
-    if samples is None or samples == available:
-        return data.x_train, data.y_train
-    if samples > available:
-        raise SpecError(f"measurement_samples: {samples}: there are only {available} training samples")
-    chosen = torch.randperm(available, generator=seeding.generator(0, "measurement"))[:samples].sort().values
-    chosen = chosen.to(data.x_train.device)
-    return data.x_train[chosen], data.y_train[chosen]
-
-
-def _state(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _evaluation_chunk(inputs: Tensor) -> int:
-    return EVALUATION_CHUNK if inputs.is_cuda else max(1, EVALUATION_BYTES // inputs[0].nbytes)
-
-
-@torch.no_grad()
-def _evaluate(
-    observer: Observer, inputs: Tensor, targets: Tensor, chunk_size: int | None
-) -> tuple[float, float | None]:
-    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    correct = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    chunk = chunk_size or _evaluation_chunk(inputs)
-    for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-        # batch statistics move running averages: those of a throw-away copy
-        buffers = {name: buffer.clone() for name, buffer in observer.model.named_buffers()}
-        outputs = torch.func.functional_call(observer.model, buffers, (x,)) if buffers else observer.model(x)
-        total += observer.loss(outputs, y).double() * len(x)
-        if not observer.data.regression:
-            correct += accuracy(outputs, y).double() * len(x)
-    return float(total) / len(inputs), None if observer.data.regression else float(correct) / len(inputs)

@@ -18,9 +18,10 @@ from workers.data import load_data
 from workers.initialization import model_of
 from workers.losses import LOSSES
 from workers.measurements import schedule_of
+from workers.observer import Observer
 from workers.optimizers import SeesCurvature
 from workers.result import Moment, Reached, Row, TrialResult, TrialStatus, as_row
-from workers.snapshot import Observer, Snapshot
+from workers.snapshot import Snapshot
 from workers.spec import Request, TrialSpec
 from workers.training import Diverged, Training
 
@@ -170,7 +171,11 @@ def observe(training: Training, observer: Observer) -> tuple[Snapshot, float | N
 
 
 def look(training: Training, observer: Observer) -> Snapshot:
-    """What an optimiser sees within its step: θ_t, which its gradients belong to."""
+    """What an optimiser sees within its step: θ_t, which its gradients belong to.
+
+    Population statistics of a batch norm have seen the step's batch already.
+    """
+    training.check()  # an earlier loss may say better when the trial diverged
     observer.load(training.model)
     return Snapshot(observer, step=training.step)
 

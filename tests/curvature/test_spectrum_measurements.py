@@ -1,18 +1,13 @@
 """What the measurements of a whole spectrum put into a row, against dense matrices of the same model in float64."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import curvature_models as models
 import pytest
 import torch
+from snapshots import measure, snapshot_of
 from torch import nn
 
-from workers import find
-from workers.data import load_data
-from workers.initialization import model_of
-from workers.losses import LOSSES
-from workers.snapshot import Observer, Snapshot
 from workers.spec import Component, Request, SpecError, TrialSpec
 
 SPEC = TrialSpec(
@@ -24,19 +19,6 @@ SPEC = TrialSpec(
 TOLERANCE = 1e-9
 
 
-def snapshot_of(spec, model=None):
-    data = load_data(
-        spec.dataset,
-        folder=Path("absent"),
-        search=None,
-        loss=spec.loss,
-        precision=spec.precision,
-        device="cpu",
-    )
-    model = model or model_of(spec, data)
-    return Snapshot(Observer(spec, data, model, LOSSES[spec.loss]), step=0)
-
-
 @pytest.fixture(scope="module")
 def snapshot():
     return snapshot_of(SPEC)
@@ -45,10 +27,6 @@ def snapshot():
 @pytest.fixture(scope="module")
 def case(snapshot):
     return models.Case(snapshot.model, snapshot.loss, snapshot.inputs, snapshot.targets)
-
-
-def measure(name, snapshot, **options):
-    return find.function("measurements", name)(snapshot, **options)
 
 
 def eigh(matrix):

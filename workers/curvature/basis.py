@@ -11,8 +11,8 @@ from workers.curvature.matrix import Matrix
 
 _SLAB = 2**16  # columns changed at a time in a restart
 
-# An end that is little more than rounding lies half within the basis. What one more pass leaves of it is orthogonal unless it
-# takes most of the vector away ("twice is enough": Parlett, "The symmetric eigenvalue problem", section 6.9).
+# An end that is little more than rounding lies half within the basis. What one more pass leaves of it is orthogonal
+# unless it takes most of the vector away ("twice is enough": Parlett, "The symmetric eigenvalue problem", section 6.9).
 _PASSES = 4
 _KEPT = 0.5
 
@@ -34,8 +34,8 @@ class RitzBasis:
     With V the basis, T = VᵀHV, F the *open ends*, directions still to be explored, and E their couplings,
     H V = V T + F E. An end that is expanded becomes a basis vector, and what its product adds to the space is a new
     end: from one end this is the Lanczos method, from several a band Lanczos method. An end is made orthogonal to all
-    vectors when it is left, and again when it is expanded until that takes little of it away. The residual of a Ritz pair (θ, V y) is F E y, so that its
-    size is known without touching a long vector.
+    vectors when it is left, and again when it is expanded until that takes little of it away. The residual of a Ritz
+    pair (θ, V y) is F E y, so that its size is known without touching a long vector.
 
     Vectors are stored as rows; T, E and all small matrices are in float64 on the CPU.
     """

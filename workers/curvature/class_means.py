@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from workers.curvature.frozen import FrozenModel
+from workers.curvature.matrix import inner_products
 from workers.curvature.memory import samples_that_fit, with_graph_size
 from workers.curvature.operators import derivative, one_tensor
 
 _PROBE_SAMPLES = 8
-_SLAB = (
-    2**14
-)  # parameters summed at a time: of 90 vectors 12 MB, where larger ones are fetched anew each time
+_SLAB = 2**14  # parameters summed at a time: 12 MB of 90 vectors, since larger blocks leave the cache
 
 # A direction of the span counts where it is at least so long, relative to the longest: rounding of the means is some ten
 # epsilons, and of their inner products, the squares of lengths, 1e-14.
@@ -78,7 +77,7 @@ class ClassMeans:
     def _gram(self) -> Tensor:
         """The inner products of all δ_{c,c'}."""
         rows = self.means.flatten(0, 1)
-        return _inner_products(rows, rows)
+        return inner_products(rows, rows, _SLAB)
 
     @property
     def _averaging(self) -> Tensor:
@@ -93,7 +92,7 @@ class ClassMeans:
         least = max(_RELATIVE_LENGTH, _RELATIVE_EPSILONS * torch.finfo(self.means.dtype).eps)
         present = squares > least**2 * squares[-1].clamp_min(0.0)
         basis = directions[:, present] / squares[present].sqrt()
-        products = mixing @ _inner_products(self.means.flatten(0, 1), vectors.T)
+        products = mixing @ inner_products(self.means.flatten(0, 1), vectors.T, _SLAB)
         return float((basis.T @ products).square().sum()), int(present.sum())
 
 
@@ -203,11 +202,3 @@ def _check_targets(targets: Tensor, log_shares: Tensor) -> None:
 def _eigenvalues(gram: Tensor) -> Tensor:
     values: Tensor = torch.linalg.eigvalsh(gram)
     return values.flip(0)
-
-
-def _inner_products(first: Tensor, second: Tensor) -> Tensor:
-    """The products of rows, summed in float64, on the CPU."""
-    total = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
-    for one, other in zip(first.split(_SLAB, dim=1), second.split(_SLAB, dim=1), strict=True):
-        total += one.double() @ other.double().T
-    return total.cpu()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from workers.curvature.basis import RitzBasis
-from workers.curvature.matrix import Matrix
+from workers.curvature.matrix import Matrix, inner_products
 
 _DENSE_SIZE = 64  # up to here the whole matrix is made instead
 _BASIS_BYTES = (
@@ -128,7 +128,7 @@ class _Search:
             (part[:, present] / lengths[present]).T[: self._basis.capacity - self._count]
             for part in (vectors, images)
         )
-        overlap = _inner_products(rows, rows)
+        overlap = inner_products(rows, rows)
         shares, rotation = torch.linalg.eigh(overlap)
         plain = shares > _LEAST_SHARE
         weights = (rotation[:, plain] / shares[plain].sqrt()).T
@@ -220,7 +220,7 @@ class _Search:
 
 def _eigenpairs(vectors: Tensor, images: Tensor, count: int, tol: float, matrix: Matrix) -> Eigenpairs:
     """Rayleigh-Ritz in float64 on vectors (m, p) that are orthonormal to rounding, with their products (m, p)."""
-    overlap, gram = _inner_products(vectors, vectors), _inner_products(vectors, images)
+    overlap, gram = inner_products(vectors, vectors), inner_products(vectors, images)
     inverse = torch.linalg.inv(torch.linalg.cholesky(overlap))
     _, rotation = torch.linalg.eigh(inverse @ (gram + gram.T) @ inverse.T / 2)
     weights = (inverse.T @ rotation).flip(1)[:, :count].T.to(vectors)
@@ -253,14 +253,6 @@ def _reference(largest: float, matrix: Matrix) -> float:
     """What residuals are relative to: |λ₁|, or if that is 0 to rounding the norm of the matrix, or 1 if that is 0 too."""
     zero = 100 * torch.finfo(matrix.dtype).eps * matrix.largest_image
     return abs(largest) if abs(largest) > zero else matrix.largest_image or 1.0
-
-
-def _inner_products(first: Tensor, second: Tensor) -> Tensor:
-    """The products of rows, (m, m), summed in float64 on the CPU."""
-    total = torch.zeros(len(first), len(second), dtype=torch.float64)
-    for one, other in zip(torch.split(first, 2**16, dim=1), torch.split(second, 2**16, dim=1), strict=True):
-        total += (one.double() @ other.double().T).cpu()
-    return total
 
 
 def _columns(given: Tensor, name: str, matrix: Matrix) -> Tensor:

@@ -64,3 +64,17 @@ class Matrix:
     def largest_image(self) -> float:
         """The largest ‖Hv‖ of unit vectors v so far, a lower bound of ‖H‖."""
         return float(self._largest)
+
+
+def inner_products(first: Tensor, second: Tensor, slab: int = 2**16) -> Tensor:
+    """The products of the rows of (m, p) and (r, p), (m, r) float64 on the CPU, `slab` columns summed at a time.
+
+    Example:
+        >>> inner_products(torch.eye(2), torch.ones(1, 2))
+        tensor([[1.],
+                [1.]], dtype=torch.float64)
+    """
+    total = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
+    for one, other in zip(first.split(slab, dim=1), second.split(slab, dim=1), strict=True):
+        total += one.double() @ other.double().T
+    return total.cpu()

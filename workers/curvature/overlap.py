@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SHORTEST = 1e-12
+SHORTEST = 1e-12
+"""A vector below it has no direction."""
+
 _SLAB = 2**16  # rows summed at a time
 
 
@@ -43,7 +45,7 @@ def gradient_overlaps(vectors: Tensor, gradient: Tensor) -> Tensor | None:
         )
     direction = gradient.double()
     length = float(direction.norm())
-    if length < _SHORTEST:
+    if length < SHORTEST:
         return None
     direction = direction / length
     return direction.new_tensor([float(column.double() @ direction) ** 2 for column in vectors.T])
@@ -62,7 +64,7 @@ def cosine(a: Tensor, b: Tensor) -> float | None:
     """
     a, b = a.double(), b.double()
     lengths = float(a.norm()), float(b.norm())
-    return None if min(lengths) < _SHORTEST else float(a @ b) / lengths[0] / lengths[1]
+    return None if min(lengths) < SHORTEST else float(a @ b) / lengths[0] / lengths[1]
 
 
 def subspace_overlap(first: Tensor, second: Tensor, dimension: int) -> float:

@@ -10,9 +10,6 @@ from annotated_types import Ge
 if TYPE_CHECKING:
     from workers.snapshot import Snapshot
 
-SHORTEST = 1e-12
-"""A gradient below it has no direction."""
-
 
 @dataclass(frozen=True)
 class Record:
@@ -35,6 +32,7 @@ def measure(snapshot: Snapshot, *, batches: Annotated[int, Ge(1)] = 10) -> Recor
 
     from workers import seeding
     from workers.curvature import HessianOperator
+    from workers.curvature.overlap import SHORTEST
     from workers.spec import samples_per_step
 
     available = snapshot.training_samples

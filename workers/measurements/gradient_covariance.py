@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
 
+from workers.measurements._per_sample import check_samples_are_separate
 from workers.measurements._top import overlap_with_top, pair_count
 
 if TYPE_CHECKING:
@@ -39,19 +40,10 @@ def measure(
     centred: bool = False,
 ) -> Record:
     """SpecError with a batch norm on batch statistics: there a sample has no gradient of its own."""
-    from torch import nn
-
     from workers.curvature import GradientCovarianceOperator, sample_gradient_norms, top_eigenpairs
-    from workers.spec import SpecError
 
     count = pair_count(snapshot, "gradient_covariance", count)
-    batch_norms = nn.modules.batchnorm._BatchNorm
-    if snapshot.spec.batch_norm == "train" and any(
-        isinstance(m, batch_norms) for m in snapshot.model.modules()
-    ):
-        raise SpecError(
-            "batch_norm: train: gradient_covariance needs a gradient for each sample, which there is not; must be eval"
-        )
+    check_samples_are_separate(snapshot, "gradient_covariance")
     with snapshot.operator(GradientCovarianceOperator, centred=centred) as C:
         pairs = top_eigenpairs(C, count, tol, seed=snapshot.probe_seed)
         norms = sample_gradient_norms(snapshot.model, snapshot.loss, snapshot.inputs, snapshot.targets)

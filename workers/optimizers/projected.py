@@ -66,6 +66,12 @@ def products(
     switch_at: int | None = None,
     **others: object,  # noqa: ARG001
 ) -> int:
-    """As many for each vector as `top_eigenpairs`; what SGD before or after the switch saves is not known beforehand."""
-    looks = 0 if switch_at is not None and update == "full" else 1 + (last - (switch_at or 0)) // every
-    return 4 * (dimension or classes) * max(looks, 0)
+    """As many for each vector as `top_eigenpairs`. They belong to training and are not in the column `hessian_products`.
+
+    Those that `full` saves after a switch by the moving average are not known beforehand.
+    """
+    if switch_at is not None and update == "full":
+        return 0
+    first = switch_at or 0
+    looks = sum(step == first or step % every == 0 for step in range(first, last))
+    return 4 * (dimension or classes) * looks
