@@ -230,7 +230,10 @@ def status(path: str, as_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the report goes, in the place of an older one.  [default: PATH/report, for a URI report-NAME]",
 )
-@click.option("--tracking-uri", help="An MLflow store whose run of the sweep is to have the report too.")
+@click.option(
+    "--tracking-uri",
+    help="An MLflow store whose run of the sweep is to have the report too, such as results/mlflow.db.",
+)
 def report(path: str, output: Path | None, tracking_uri: str | None) -> None:
     """Draw what the results in PATH allow: index.html, which needs no network, and each figure as PNG and SVG.
 
@@ -240,6 +243,7 @@ def report(path: str, output: Path | None, tracking_uri: str | None) -> None:
     from orchestrator.report.make import ReportError
     from orchestrator.report.make import make as make_report
     from orchestrator.store import StoreError
+    from orchestrator.tracking import tracking_uri as tracking_of
 
     try:
         index = make_report(path, output)
@@ -249,8 +253,9 @@ def report(path: str, output: Path | None, tracking_uri: str | None) -> None:
         click.echo(f"the report cannot be written: {error}", err=True)
         sys.exit(1)
     click.echo(str(index), err=True)
-    if tracking_uri:
-        mirror_to(path, tracking_uri, index.parent)
+    uri = tracking_of(path, tracking_uri) if tracking_uri else None
+    if uri:
+        mirror_to(path, uri, index.parent)
 
 
 @main.command()

@@ -45,8 +45,21 @@ def check_whole(
             problems.about_value(samples.item, f"{dataset.value.name} has only {available} training samples")
     problems.stop()
     if measured is not None:
+        _check_losses(points, measured, measure, problems)
         check_steps(measured, measure, _last_steps(points, facts), problems)
         _check_count(points, measured, measure, facts, problems)
+
+
+def _check_losses(
+    points: Sequence[Point], measured: Item, measure: Mapping[str, Request], problems: Problems
+) -> None:
+    """Refuse measurements that are not defined for a loss of these trials."""
+    for name in measure:
+        allowed = find.constant("measurements", name, "LOSSES")
+        for (loss,) in _distinct(points, "loss"):
+            if allowed is not None and loss.value not in allowed:
+                item = measured.value[name]
+                problems.about(item, f"is defined for {' and '.join(allowed)} only, not for {loss.value}")
 
 
 def _last_steps(points: Sequence[Point], facts: Facts) -> set[int | None]:

@@ -39,8 +39,8 @@ def tracking_uri(results: str | Path, given: str | None = None) -> str | None:
     """The tracking store of a results folder: as given, else MLFLOW_TRACKING_URI, else a file beside it.
 
     That file is `mlflow.db` in the folder that holds `results`, so that the sweeps of one folder share it.
-    Results that lie behind a URI have it in `./results`. The word `none` means no tracking at all: the answer
-    is None.
+    Results that lie behind a URI have it in `./results`. A path that ends in `.db` is a SQLite file. The word
+    `none` means no tracking at all: the answer is None.
 
     >>> tracking_uri("results/figure-1", "http://tracking:5000")
     'http://tracking:5000'
@@ -50,6 +50,8 @@ def tracking_uri(results: str | Path, given: str | None = None) -> str | None:
     chosen = given or os.environ.get(VARIABLE) or None
     if chosen == "none":
         return None
+    if chosen and "://" not in chosen and chosen.endswith(".db"):
+        return f"sqlite:///{Path(chosen).expanduser().absolute()}"
     if chosen:
         return chosen
     folder = Path("results") if "://" in str(results) else Path(results).expanduser().absolute().parent

@@ -649,6 +649,11 @@ CASES: list[tuple[str, str, list[str]]] = [
         BASE + "resources: {gpus: -1}\n",
         [":3: resources.gpus: -1: must be a number of at least 0"],
     ),
+    (
+        "a measurement that the loss does not have",
+        BASE + "cases: [{loss: mse}, {loss: cross_entropy}]\nmeasure:\n  loss: {}\n  class_means: {}\n",
+        [":6: measure.class_means: is defined for cross_entropy only, not for mse"],
+    ),
     ("retries", BASE + "retries: -1\n", [":3: retries: -1: must be a whole number of at least 0"]),
     ("retries bool", BASE + "retries: true\n", [":3: retries: true: must be a whole number of at least 0"]),
     (

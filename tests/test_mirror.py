@@ -628,6 +628,7 @@ def test_the_tracking_store_is_the_one_given_else_the_variable_else_beside_the_r
     assert tracking.tracking_uri("results/x") == beside
     assert tracking.tracking_uri("s3://bucket/x") == beside
     assert tracking.tracking_uri("results/x", "none") is None
+    assert tracking.tracking_uri("results/x", "results/mlflow.db") == beside
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
     assert tracking.tracking_uri("results/x") == "http://there:5000"
     assert tracking.tracking_uri("results/x", "http://other") == "http://other"

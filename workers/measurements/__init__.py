@@ -1,7 +1,8 @@
 """One file per question asked of a snapshot: a `Record`, whose fields are columns, and `measure(snapshot, *, options)`.
 
 `FOLLOWS` names the measurement at whose steps it is made when the sweep file gives it no schedule of its own; `LEADS`
-says that it is made before the others of its step, which go on from its products.
+says that it is made before the others of its step, which go on from its products; `LOSSES` are those it is defined for,
+where it is not for all.
 `products(classes, **options)` is the number of Hessian-vector products to expect, for `plan`; nothing here imports
 torch at the top, because `plan` does not.
 """

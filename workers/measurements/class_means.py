@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workers.snapshot import Snapshot
 
 FOLLOWS = "top_eigenpairs"
+LOSSES = ["cross_entropy"]
 
 
 @dataclass(frozen=True)
