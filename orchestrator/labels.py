@@ -8,6 +8,9 @@ from typing import Any
 from workers.spec import spec_columns
 
 SHORT = {"learning_rate": "lr", "batch_size": "bs"}
+NULLS = {"batch_size": "full", "measurement_samples": "all"}
+"""What null stands for, where it stands for something."""
+
 COMPONENTS = ("architecture", "dataset", "optimizer")
 _ALWAYS = ("architecture", "dataset")
 _SHOWN = spec_columns().keys() - {"measure", "seed", *_ALWAYS}
@@ -24,6 +27,8 @@ def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     >>> trial = {"architecture": "mlp", "dataset": "mnist", "batch_size": 64, "seed": 0}
     >>> labels([trial | {"learning_rate": 0.1}, trial | {"learning_rate": 0.01}])
     ['mlp mnist lr=0.1 seed=0', 'mlp mnist lr=0.01 seed=0']
+    >>> labels([trial, trial | {"batch_size": None}])
+    ['mlp mnist bs=64 seed=0', 'mlp mnist bs=full seed=0']
     >>> options = {"architecture_options": '{"widths": [200, 200]}'}
     >>> labels([trial, trial | options])
     ['mlp mnist seed=0', 'mlp mnist widths=[200,200] seed=0']
@@ -56,7 +61,7 @@ def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name.removesuffix(_SUFFIX)}.{option}": options[option] for option in sorted(options)
             }
         elif name in _SHOWN:
-            settings[name] = value
+            settings[name] = NULLS.get(name) if value is None else value
     return settings
 
 

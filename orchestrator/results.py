@@ -76,12 +76,13 @@ def load(paths: Iterable[str | Path]) -> Results:
     """All tables of several sweeps, one under the other.
 
     A column that only some of them have, such as a parameter added between two versions, is null in the
-    others. Raises FileNotFoundError where one of them has no results, ValueError where a column has
-    irreconcilable types.
+    others. All tables are of the same trials, whatever finishes meanwhile. Raises FileNotFoundError where
+    one of them has no results, ValueError where a column has irreconcilable types.
     """
     given = list(paths)
-    measured = _measurements(given)
-    found = (_trials(given), measured, _eigenvalues(measured), _subspace_overlaps(measured))
+    trials = [_read(path, tables.TRIALS) for path in given]
+    measured = _unified([_of(found, path) for found, path in zip(trials, given, strict=True)])
+    found = (_unified(trials), measured, _eigenvalues(measured), _subspace_overlaps(measured))
     return Results(*(_frame(table) for table in found))
 
 
@@ -142,14 +143,14 @@ def _trials(paths: Sequence[str | Path]) -> pa.Table:
 
 
 def _measurements(paths: Sequence[str | Path]) -> pa.Table:
-    """Trials first, rows second: each trial's rows are there before it counts as finished."""
-    found = []
-    for path in paths:
-        finished = pc.unique(_read(path, tables.TRIALS, ["trial_id"])["trial_id"])
-        rows = _read(path, tables.MEASUREMENTS)
-        known = pc.is_in(rows["trial_id"], value_set=finished)
-        found.append(rows if pc.all(known, min_count=0).as_py() else rows.filter(known))
-    return _unified(found)
+    return _unified([_of(_read(path, tables.TRIALS, ["trial_id"]), path) for path in paths])
+
+
+def _of(trials: pa.Table, path: str | Path) -> pa.Table:
+    """The rows of these trials. They are read first: each trial's rows are there before it counts as finished."""
+    rows = _read(path, tables.MEASUREMENTS)
+    known = pc.is_in(rows["trial_id"], value_set=pc.unique(trials["trial_id"]))
+    return rows if pc.all(known, min_count=0).as_py() else rows.filter(known)
 
 
 def _read(path: str | Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:

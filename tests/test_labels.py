@@ -31,6 +31,16 @@ def test_what_differs_is_shown_with_the_seed_last():
     ]
 
 
+def test_null_is_told_where_it_stands_for_something():
+    full, part = (samples.spec(batch_size=b, measurement_samples=m) for b, m in (("full", None), (16, 500)))
+    assert named(full, part) == [
+        "mlp mnist5k bs=full measurement_samples=all seed=0",
+        "mlp mnist5k bs=16 measurement_samples=500 seed=0",
+    ]
+    assert named(full) == ["mlp mnist5k seed=0"]
+    assert named(samples.spec(loss_bound=9.0), samples.spec())[1] == "mlp mnist5k seed=0"
+
+
 def test_options_are_shown_where_they_are_given_and_differ():
     narrow, wide = (Component("mlp", {"widths": [w, w], "activation": "relu"}) for w in (100, 200))
     assert named(

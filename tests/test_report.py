@@ -21,7 +21,8 @@ from orchestrator.report import render, style
 from orchestrator.report.contents import MODULES, contents
 from orchestrator.report.figure import Figure, Stored, Table
 from orchestrator.report.figures.stability import limit
-from orchestrator.report.grouping import MOST_LINES, MOST_PANELS, Setting
+from orchestrator.report.grouping import MOST_PANELS, Setting
+from orchestrator.report.lines import MOST_LINES
 from orchestrator.report.make import ReportError, make
 from orchestrator.report.page import Picture, page
 from orchestrator.report.quadrature import curves
@@ -29,7 +30,7 @@ from orchestrator.report.summary import summarise
 from orchestrator.store import ResultStore
 from workers.curvature import SpectralDensity
 from workers.result import TrialStatus
-from workers.spec import Component
+from workers.spec import Component, Request
 
 RATES = (0.01, 0.1)
 SEEDS = (0, 1, 2)
@@ -359,6 +360,7 @@ def test_values_that_are_infinite_or_not_positive_are_gaps_and_no_error(tmp_path
     )
     for figure in contents(Stored(str(store))):
         render.settle(figure.drawing)
+        assert render.png(figure.drawing)
 
 
 def test_each_line_of_a_panel_looks_its_own_way(stored):
@@ -424,13 +426,22 @@ def test_lines_with_a_null_among_their_keys_are_in_the_code_too(tmp_path):
         np.testing.assert_allclose(drawn(figure)[f"f_top/{setting.number}"][1], rows["f_top"][0.5], **CLOSE)
 
 
-def test_options_at_their_defaults_are_called_by_the_component(tmp_path):
+def test_an_option_that_differs_is_told_at_its_default_too(tmp_path):
     store = new_store(tmp_path / "out")
     fill(
-        store, [samples.spec(optimizer=Component("sgd", o)) for o in ({}, {"momentum": 0.9})], samples.rows(0)
+        store, [samples.spec(optimizer=Component("sgd", o)) for o in ({"momentum": 0.9}, {})], samples.rows(0)
     )
     (panel,) = Stored(str(store)).groups.panels
-    assert [setting.label for setting in panel.settings] == ["sgd", "momentum=0.9"]
+    assert [setting.label for setting in panel.settings] == ["momentum=0", "momentum=0.9"]
+    assert [setting.fields["optimizer_options"] for setting in panel.settings] == ["{}", '{"momentum": 0.9}']
+
+
+def test_options_of_ones_own_are_told_where_they_are_given(tmp_path):
+    store = new_store(tmp_path / "out")
+    given = [samples.spec(optimizer=Component("my.sgd", o)) for o in ({"momentum": 0.9}, {})]
+    fill(store, given, samples.rows(0))
+    (panel,) = Stored(str(store)).groups.panels
+    assert [setting.label for setting in panel.settings] == ["my.sgd", "momentum=0.9"]
 
 
 def test_what_differs_between_panels_only_is_in_their_titles(tmp_path):
@@ -447,7 +458,7 @@ def test_what_differs_between_panels_only_is_in_their_titles(tmp_path):
 def test_more_than_can_be_read_is_cut_and_said(tmp_path):
     store = new_store(tmp_path / "out")
     rates = [0.001 * 2**at for at in range(10)]
-    widths = [samples.spec(architecture=Component("mlp", {"widths": [at]})) for at in range(1, 14)]
+    widths = [samples.spec(architecture=Component("mlp", {"widths": [at]})) for at in range(101, 114)]
     fill(store, [samples.spec(learning_rate=rate) for rate in rates] + widths, samples.rows(0))
     groups = Stored(str(store)).groups
     assert len(groups.panels) == MOST_PANELS
@@ -474,7 +485,7 @@ def test_more_than_can_be_read_is_cut_and_said(tmp_path):
 )
 def test_the_limit_of_stability_is_where_a_quadratic_diverges(optimizer, options, expected):
     fields = {"optimizer": optimizer, "optimizer_options": json.dumps(options), "learning_rate": 0.5}
-    found = limit(Setting(0, "", "", "", 0, fields))
+    found = limit(Setting(0, "", "", "", fields))
     assert found == expected if expected is None else found == pytest.approx(expected, rel=1e-12)
     η, β, decay = 0.5, options.get("momentum", 0.0), options.get("weight_decay", 0.0)
     for factor, stable in ((0.999, True), (1.001, False)) if found else ():
@@ -526,19 +537,24 @@ def test_the_page_stands_alone(small):
 
 def test_a_table_is_on_the_page(small):
     frame = pd.DataFrame({"case": ["<mlp>", "sine"], "ours": [0.123456, None]})
-    table = Table("paper", "Beside the paper", "Words.", "data = 1", frame, 2, 1)
+    made_of = pd.DataFrame({"trial_id": ["a", "b"], "seed": [0, 0]})
+    table = Table(
+        name="paper", title="Beside it", caption="Words.", code="data = 1", frame=frame, rows=made_of
+    )
     text = page(summarise(Stored(str(small))), [table])
     assert "<td>&lt;mlp&gt;</td><td>0.1235</td>" in text
     assert "<td>sine</td><td></td>" in text
+    assert "Sweep sample, 2 trials, 1 seed." in text
 
 
 def test_the_summary_says_what_is_there_and_what_is_not(tmp_path):
     text = "name: sample\ntrial: {architecture: mlp, dataset: digits, steps: 20}\ngrid: {seed: {range: 5}}\n"
     store = new_store(tmp_path / "out", text=text + "measure: {loss: {every: 5}}\n")
     rows = [{"step": s, "train_loss": 2.0 + s} for s in (0, 5)]
-    fill(store, [samples.spec(dataset=Component("digits"), seed=0)], rows)
-    fill(store, [samples.spec(dataset=Component("digits"), seed=1)], rows[:1], TrialStatus.DIVERGED)
-    fill(store, [samples.spec(dataset=Component("digits"), seed=2)], [], TrialStatus.FAILED)
+    planned = {"dataset": Component("digits"), "measure": {"loss": Request(every=5)}}
+    fill(store, [samples.spec(seed=0, **planned)], rows)
+    fill(store, [samples.spec(seed=1, **planned)], rows[:1], TrialStatus.DIVERGED)
+    fill(store, [samples.spec(seed=2, **planned)], [], TrialStatus.FAILED)
     stored = Stored(str(store))
     summary = summarise(stored)
     assert summary.progress == "3 of 5 trials are finished: 1 completed, 1 diverged, 1 failed"
@@ -546,12 +562,22 @@ def test_the_summary_says_what_is_there_and_what_is_not(tmp_path):
     (figure,) = contents(stored)
     assert "1 trial diverged; it is in the lines" in figure.caption
     crosses = [line for line in figure.drawing.axes[0].lines if line.get_marker() == "x"]
-    assert [line.get_xdata().tolist() for line in crosses] == [[5]]
+    assert [line.get_xdata().tolist() for line in crosses] == [[0]]  # where its own values end
     assert figure.trials == 2
     text = page(summary, [])
     assert text.count("ValueError: no") == 1
     assert "mlp digits seed=2" in text
     assert "The others are not in this report" in text
+
+
+def test_trials_that_the_sweep_no_longer_has_are_not_taken_for_those_that_it_has(tmp_path):
+    text = (
+        "name: sample\ntrial: {architecture: mlp, dataset: digits, steps: 20}\nmeasure: {loss: {every: 5}}\n"
+    )
+    store = new_store(tmp_path / "out", text=text)
+    fill(store, [samples.spec(seed=7)], samples.rows(0))
+    progress = summarise(Stored(str(store))).progress
+    assert progress == "1 of 2 trials are finished: 1 completed"  # seed 0 of the file is still to come
 
 
 def test_damaged_files_are_named(small):
@@ -577,6 +603,7 @@ def test_an_older_report_is_replaced_as_a_whole(small, monkeypatch):
             make(str(small))
     assert index.read_bytes() == old
     assert (index.parent / "figures" / "older.png").exists()
+    (index.parent / ".DS_Store").write_bytes(b"")  # somebody looked at it on a Mac
     make(str(small))
     assert not (index.parent / "figures" / "older.png").exists()
     assert sorted(path.name for path in index.parent.parent.iterdir() if path.name.startswith(".tmp-")) == []

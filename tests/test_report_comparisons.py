@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import samples
+from reported import commit, run
 
 from orchestrator.report import paper_table
 from orchestrator.report.figure import Figure, Stored, Table
@@ -34,12 +35,6 @@ def store(tmp_path):
     return made
 
 
-def commit(store, rows, status=TrialStatus.COMPLETED, classes=10, **changes):
-    spec = samples.spec(**changes)
-    store.commit(spec, "sample", samples.result(status, classes=classes, parameters=1000), rows)
-    return spec.trial_id
-
-
 def made(store, module):
     """The figures and tables of a module by name; each has lines that run and leave something."""
     found = {item.name: item for item in module.figures(Stored(str(store)))}
@@ -48,12 +43,6 @@ def made(store, module):
         assert len(lines) <= 4  # reading, and at most three more
         assert len(run(item))
     return found
-
-
-def run(item):
-    space = {}
-    exec(item.code, space)
-    return space["data"]
 
 
 def drawn(figure):

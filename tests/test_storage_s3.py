@@ -1,5 +1,7 @@
 """Results in an object store: a sweep's life on S3's protocol, served on this machine by moto."""
 
+import html
+import re
 import socket
 import time
 
@@ -14,6 +16,7 @@ from orchestrator import results
 from orchestrator.compaction import compact
 from orchestrator.files import Folder
 from orchestrator.mirror import mirror
+from orchestrator.report.make import make
 from orchestrator.status import status
 from orchestrator.store import ResultStore, StoreError
 from workers.result import TrialStatus
@@ -202,3 +205,15 @@ def test_an_endpoint_that_is_gone_is_a_line_within_seconds(monkeypatch):
     # Two failures of three attempts, with pauses below a second between them: 2.5 s measured. pyarrow's own
     # settings take 6 s for one.
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/results/sample", "s3://bucket/results/sample/"])
+def test_a_report_is_made_here_and_its_lines_read_the_bucket(store, path, tmp_path):
+    commit(store)
+    text = make(path, tmp_path / "report").read_text(encoding="utf-8")
+    found = [html.unescape(code) for code in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)]
+    assert len(found) > 5
+    for code in found:
+        space: dict[str, object] = {}
+        exec(code, space)
+        assert len(space["data"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.report.figure import Stored
 
 DASHES = ("-", "--", ":")
-DIVERGED = "diverged after this"
+DIVERGED = "a trial diverged"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def by_step(
     if rows.empty or not columns:
         return
     tables = {column: quantiles(rows, column, ["setting", "step"], groups.band) for column in columns}
+    diverged = rows[rows.trial_id.isin(stored.trials.trial_id[stored.trials.status == "diverged"])]
     with style.styled():
         beside = side_by_side and len(groups.panels) == 1
         if beside:
@@ -72,6 +73,7 @@ def by_step(
             style.title(own[0], panel.title)
             for axes, quantity in zip(own, given, strict=True):
                 _draw(axes, panel, quantity, tables)
+                _crosses(axes, panel, quantity.columns[0], tables, diverged)
         for row, quantity in enumerate(given):
             stack = [own[row] for own in found]
             _scale(stack, [tables[c] for c in quantity.columns if c in tables], quantity.include)
@@ -81,18 +83,17 @@ def by_step(
         for own in found:
             for axes in own if beside else own[-1:]:
                 style.step_axis(axes, rows.step.unique())
-        style.legend(drawing, _handles(stored, given, tables))
+        style.legend(drawing, _handles(stored, given, tables, not diverged.empty))
     aggregated = f"{code.grouped(stored, 'step')}{code.chosen(columns)}{code.spread(stored)}"
     yield Figure(
         name=name,
         title=title,
         caption=" ".join(
-            words for words in (caption, groups.band_words, _divergence(stored), groups.left_out) if words
+            words for words in (caption, groups.band_words, _divergence(diverged), groups.left_out) if words
         ),
         code=code.code(stored, "measurements", f"data = {aggregated}"),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
@@ -121,37 +122,51 @@ def _draw(axes: Axes, panel: Panel, quantity: Quantity, tables: dict[str, pd.Dat
             gid = f"{column}/{setting.number}"
             marker = setting.marker if place == 0 else ""
             line(axes, table, setting.color, marker, DASHES[place], place == 0, gid)
-            if place == 0 and setting.diverged:
-                end = table.iloc[-1:]
-                axes.plot(
-                    end.index, end["median"], "x", color=setting.color, markersize=7, markeredgewidth=1.5
-                )
     for at, _ in quantity.marks(panel):
         style.mark(axes, at, along="y")
+
+
+def _crosses(
+    axes: Axes, panel: Panel, column: str, tables: dict[str, pd.DataFrame], diverged: pd.DataFrame
+) -> None:
+    """A cross on each line where one of its trials has its last value; the others go on."""
+    own = diverged[diverged[column].notna()] if column in tables else diverged[:0]
+    ends = own.groupby(["setting", "trial_id"]).step.max().groupby("setting").unique()
+    for setting in panel.settings:
+        if setting.number in ends:
+            at = tables[column].loc[setting.number].loc[ends[setting.number], "median"]
+            axes.plot(at.index, at, "x", color=setting.color, markersize=7, markeredgewidth=1.5)
 
 
 def _scale(stack: Sequence[Axes], tables: Sequence[pd.DataFrame], include: Sequence[float]) -> None:
     """A log axis where positive values differ tenfold; one that is linear around 0 where others differ much more.
 
-    An axis that is to reach certain values is linear as long as nothing is a hundred times as far from 0 as they are.
+    An axis that is to reach certain values is linear as long as nothing is a hundred times as far from 0 as they are;
+    on a log axis it reaches those that are above 0.
     """
     values = np.concatenate([table[["low", "median", "high"]].to_numpy().ravel() for table in tables])
     values = values[np.isfinite(values)]
     sizes = np.abs(values[values != 0])
-    if len(sizes):
-        usual = max(float(np.median(sizes)), *map(abs, include), 0.0)
-        for axes in stack:
-            if not include and values.min() > 0 and sizes.max() > 10 * sizes.min():
-                style.log_axis(axes)
-            elif sizes.max() > 100 * usual:
-                style.symlog_axis(axes, float(10 ** np.floor(np.log10(usual))))
-    for axes in stack if include else ():
-        low, high = axes.get_ylim()
-        margin = 0.03 * (max(include) - min(include))
-        axes.set_ylim(min(low, min(include) - margin), max(high, max(include) + margin))
+    usual = max(map(abs, include), default=0.0) or (float(np.median(sizes)) if len(sizes) else 1.0)
+    far = len(sizes) > 0 and sizes.max() > 100 * usual
+    logarithmic = len(sizes) > 0 and values.min() > 0 and (far if include else sizes.max() > 10 * sizes.min())
+    reached = [at for at in include if at > 0 or not logarithmic]
+    margin = 0.0 if logarithmic or not include else 0.03 * (max(include) - min(include))
+    for axes in stack:
+        if logarithmic:
+            axes.set_yscale("log", nonpositive="mask")
+        elif far:
+            style.symlog_axis(axes, float(10 ** np.floor(np.log10(usual))))
+        if reached:
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, min(reached) - margin), max(high, max(reached) + margin))
+        if logarithmic:
+            style.log_axis(axes)
 
 
-def _handles(stored: Stored, given: Sequence[Quantity], tables: dict[str, pd.DataFrame]) -> list[Line2D]:
+def _handles(
+    stored: Stored, given: Sequence[Quantity], tables: dict[str, pd.DataFrame], crosses: bool
+) -> list[Line2D]:
     found = {}
     for _, setting in stored.groups:
         found[setting.label] = style.handle(setting.label or "_", setting.color, setting.marker)
@@ -165,14 +180,14 @@ def _handles(stored: Stored, given: Sequence[Quantity], tables: dict[str, pd.Dat
         words for quantity in given for panel in stored.groups.panels for _, words in quantity.marks(panel)
     ]
     handles += [style.mark_handle(words) for words in dict.fromkeys(marks)]
-    if any(setting.diverged for _, setting in stored.groups):
+    if crosses:
         handles.append(style.handle(DIVERGED, style.GREY, "x", "", markersize=7))
     return handles
 
 
-def _divergence(stored: Stored) -> str:
-    count = sum(setting.diverged for _, setting in stored.groups)
+def _divergence(diverged: pd.DataFrame) -> str:
+    count = diverged.trial_id.nunique()
     if not count:
         return ""
     trials = "1 trial diverged; it is" if count == 1 else f"{count} trials diverged; they are"
-    return f"{trials} in the lines up to the last step measured, and a cross marks where such a line ends."
+    return f"{trials} in the lines up to the last value, where a cross stands; from there on a line is of the others."

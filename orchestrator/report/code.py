@@ -22,7 +22,7 @@ def read(stored: Stored, table: str) -> str:
 
 def grouped(stored: Stored, *by: str) -> str:
     """`rows.groupby([…])` by what makes panels and lines, and by these columns too."""
-    nulls = any(setting.fields[key] is None for _, setting in stored.groups for key in stored.groups.keys)
+    nulls = bool(stored.trials[stored.groups.keys].isna().to_numpy().any())
     return f"rows.groupby({keys(stored, *by)}{', dropna=False' if nulls else ''})"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,17 +31,17 @@ class Stored:
     @cached_property
     def measurements(self) -> pd.DataFrame:
         """One row per trial and step, by trial and step."""
-        return self._of_trials(self.loaded.measurements).sort_values(["trial_id", "step"], ignore_index=True)
+        return self.loaded.measurements.sort_values(["trial_id", "step"], ignore_index=True)
 
-    @cached_property
+    @property
     def eigenvalues(self) -> pd.DataFrame:
         """One row per trial, step and index, as `results.eigenvalues`."""
-        return self._of_trials(self.loaded.eigenvalues)
+        return self.loaded.eigenvalues
 
-    @cached_property
+    @property
     def subspace_overlaps(self) -> pd.DataFrame:
         """One row per trial, step and earlier step, as `results.subspace_overlaps`."""
-        return self._of_trials(self.loaded.subspace_overlaps)
+        return self.loaded.subspace_overlaps
 
     @cached_property
     def groups(self) -> Groups:
@@ -58,33 +58,37 @@ class Stored:
         found = self.measurements
         return all(column in found and bool(found[column].notna().any()) for column in columns)
 
-    def _of_trials(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Without those of a trial that finished between the reading of one table and the next."""
-        known = rows.trial_id.isin(self.trials.trial_id)
-        return rows if known.all() else rows[known]
 
-
-@dataclass(frozen=True)
-class Figure:
-    """One drawing, with the words that let it stand alone."""
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """What a report shows, with the words that let it stand alone."""
 
     name: str  # of its files: f-top gives f-top.png and f-top.svg
     title: str
     caption: str  # what is drawn, its definition in words, and what to compare it with
     code: str  # an import and no more than three pandas lines that leave the drawn numbers in `data`
+    rows: pd.DataFrame = field(repr=False, compare=False)  # what it is made of, with `trial_id` and `seed`
+
+    @property
+    def trials(self) -> int:
+        """How many trials are in it."""
+        return int(self.rows.trial_id.nunique())
+
+    @property
+    def seeds(self) -> int:
+        """How many distinct seeds."""
+        return int(self.rows.seed.nunique())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Item):
+    """One drawing."""
+
     drawing: Drawing
-    trials: int  # how many trials are in it
-    seeds: int  # how many distinct seeds
 
 
-@dataclass(frozen=True)
-class Table:
+@dataclass(frozen=True, kw_only=True)
+class Table(Item):
     """Numbers that people read rather than look at."""
 
-    name: str
-    title: str
-    caption: str
-    code: str
     frame: pd.DataFrame
-    trials: int
-    seeds: int

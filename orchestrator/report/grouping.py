@@ -2,7 +2,8 @@
 
 A *panel* has one architecture and one data set, each with its options. A *setting* is one combination of all
 other TrialSpec fields but the seed: trials of one setting differ in the seed only, and make one line, a median
-with a band. It has the same colour and marker in every figure.
+with a band. It has the same colour and marker in every figure. What is measured makes settings of their own where
+a seed has been run with one list of measurements and then with another: it would count twice in a median.
 
     groups = stored.groups
     rows = groups.drawn(stored.measurements)                    # a column `setting` more
@@ -22,11 +23,10 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.labels import labels
-from orchestrator.report.lines import MOST_LINES, NULLS, chosen, line_labels, natural, plain, ranks, vary
+from orchestrator.report.lines import MOST_LINES, chosen, line_labels, natural, plain, ranks, vary
+from orchestrator.report.options import KINDS, spelled
 from orchestrator.report.style import MARKERS, colors
 from workers.spec import spec_columns
-
-__all__ = ["MOST_LINES", "MOST_PANELS", "NULLS", "Groups", "Panel", "Setting", "group", "part", "quantiles"]
 
 MOST_PANELS = 12
 PANEL = ("architecture", "architecture_options", "dataset", "dataset_options")
@@ -40,7 +40,6 @@ class Setting:
     label: str  # such as lr=0.1; empty where no panel has two
     color: str
     marker: str
-    diverged: int  # how many of its trials
     fields: Mapping[str, Any] = field(repr=False)  # every TrialSpec column but seed and measure; None is null
 
 
@@ -102,6 +101,11 @@ class Groups:
         number = rows.trial_id.map(dict(self.of_trial))
         return rows.assign(setting=number)[number.notna()].astype({"setting": int})
 
+    def in_cells(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """As `drawn`, of the settings that `cells` has."""
+        rows = self.drawn(rows)
+        return rows[rows.setting.isin([setting.number for _, _, setting in self.cells()])]
+
     def __iter__(self) -> Iterator[tuple[Panel, Setting]]:
         return ((panel, setting) for panel in self.panels for setting in panel.settings)
 
@@ -141,10 +145,15 @@ def group(trials: pd.DataFrame) -> Groups:
     A panel has at most MOST_LINES of its settings, evenly chosen where a single number tells them apart.
     """
     columns = [name for name in spec_columns() if name in trials and name not in ("seed", "measure")]
+    if trials.duplicated([*columns, "seed"]).any():
+        columns.append("measure")
     panel_columns = [name for name in columns if name in PANEL]
     numbers = trials.groupby(columns, dropna=False, sort=False).ngroup()
     first = trials.loc[~numbers.duplicated()]  # in the order of their numbers
-    rows = [plain(row) for row in first[columns].to_dict("records")]
+    fields = [plain(row) for row in first[columns].to_dict("records")]
+    rows = fields  # as they are told apart
+    for component in KINDS:
+        rows = spelled(rows, component)
     panel_of = first.groupby(panel_columns, dropna=False, sort=False).ngroup().tolist()
     panels = [[i for i, at in enumerate(panel_of) if at == panel] for panel in range(max(panel_of) + 1)]
     panels.sort(key=lambda members: [natural(rows[members[0]][name]) for name in sorted(panel_columns)])
@@ -159,11 +168,7 @@ def group(trials: pd.DataFrame) -> Groups:
     names = list(dict.fromkeys(label[i] for i in shown))
     color = dict(zip(names, colors(len(names), ordered), strict=True))
     marker = {name: MARKERS[at % len(MARKERS)] for at, name in enumerate(names)}
-    diverged = numbers[trials.status == "diverged"].value_counts().to_dict()
-    setting = {
-        i: Setting(i, label[i], color[label[i]], marker[label[i]], int(diverged.get(i, 0)), rows[i])
-        for i in shown
-    }
+    setting = {i: Setting(i, label[i], color[label[i]], marker[label[i]], fields[i]) for i in shown}
     options = [
         name for name in panel_columns if name.endswith("_options") and vary(rows, name, range(len(rows)))
     ]

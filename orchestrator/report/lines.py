@@ -12,8 +12,6 @@ import numpy as np
 from orchestrator.labels import labels
 
 MOST_LINES = 8
-NULLS = {"batch_size": "full", "measurement_samples": "all"}
-"""What null stands for, where it stands for something."""
 
 
 def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -73,11 +71,8 @@ def chosen(members: list[int], ordered: bool) -> list[int]:
 def line_labels(rows: Sequence[Mapping[str, Any]], within: Sequence[str]) -> list[str]:
     """What tells each setting from the others of a panel; for options at their defaults, the component's name."""
     shown = {name for column in within for name in (column, column.removesuffix("_options"))}
-    own = [
-        {name: NULLS.get(name) if row[name] is None else row[name] for name in row if name in shown}
-        for row in rows
-    ]
-    distinct = {json.dumps(row): row for row in own}
+    own = [{name: row[name] for name in row if name in shown} for row in rows]
+    distinct = {key: json.loads(key) for key in sorted(map(json.dumps, own))}
     texts = dict(zip(distinct, labels(list(distinct.values())), strict=True))
     if len(distinct) > 1:
         texts = {key: text or str(distinct[key].get("optimizer", "default")) for key, text in texts.items()}

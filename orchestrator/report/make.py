@@ -56,7 +56,9 @@ def make(path: str, output: Path | None = None) -> Path:
 def refuse_foreign(target: Path) -> None:
     """Raise ReportError where `target` holds anything that is not a report, and would be lost."""
     if target.is_dir():
-        names = {entry.name for entry in target.iterdir()}
+        names = {entry.name for entry in target.iterdir()} - {
+            ".DS_Store"
+        }  # which looking at it on a Mac leaves
         if not names or (INDEX in names and names <= {INDEX, FIGURES}):
             return
     elif not target.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -34,6 +34,27 @@ def complete(row: Mapping[str, Any], component: str) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()} | given(
         row, component
     )
+
+
+def spelled(rows: Sequence[Mapping[str, Any]], component: str) -> list[dict[str, Any]]:
+    """`rows` with each option that any of the same name gives, at its default where a row does not: so they compare.
+
+    Of components that this package ships; others have no defaults here, and stay as they are.
+
+    >>> row = {"optimizer": "sgd", "optimizer_options": "{}"}
+    >>> found = spelled([row, row | {"optimizer_options": '{"momentum": 0.9}'}], "optimizer")
+    >>> [one["optimizer_options"] for one in found]
+    ['{"momentum": 0.0}', '{"momentum": 0.9}']
+    """
+    shipped, asked = find.names(KINDS[component]), dict[str, set[str]]()
+    for row in rows:
+        asked.setdefault(row[component], set()).update(given(row, component))
+    found = []
+    for row in rows:
+        options = complete(row, component) if row[component] in shipped else given(row, component)
+        shown = {name: value for name, value in options.items() if name in asked[row[component]]}
+        found.append({**row, f"{component}_options": json.dumps(shown, sort_keys=True)})
+    return found
 
 
 def without(rows: pd.DataFrame, component: str, *options: str) -> pd.DataFrame:

@@ -17,8 +17,10 @@ from orchestrator.report.figure import Figure, Table
 if TYPE_CHECKING:
     from orchestrator.report.summary import Summary
 
-LARGEST_SVG = 150_000
-"""Bytes; a larger picture stands on the page as PNG if that is smaller, so that twenty stay below ten megabytes."""
+LARGEST_SVG = 100_000
+"""Bytes; a larger picture stands on the page as PNG if that is smaller: twenty of twelve panels make five megabytes."""
+
+MOST_FAILURES = 20
 
 SCALE = 1.3
 """On the page pictures are larger than in print by this much."""
@@ -41,8 +43,9 @@ class Picture:
     @property
     def source(self) -> str:
         """For an <img>: the picture itself as a data URI."""
-        vector = len(self.svg) <= max(LARGEST_SVG, len(self.png))
-        kind, content = ("svg+xml", self.svg) if vector else ("png", self.png)
+        kind, content = "svg+xml", self.svg
+        if len(content) > LARGEST_SVG and len(dots := render.few_colors(self.png)) < len(content):
+            kind, content = "png", dots
         return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
     @property
@@ -78,7 +81,8 @@ def page(summary: Summary, shown: Sequence[Picture | Table]) -> str:
         }
         for one in shown
     ]
-    return environment.get_template("page.html.j2").render(summary=summary, items=items)
+    template = environment.get_template("page.html.j2")
+    return template.render(summary=summary, items=items, most_failures=MOST_FAILURES)
 
 
 def cell(value: Any) -> str:

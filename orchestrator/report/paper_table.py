@@ -11,7 +11,7 @@ import pandas as pd
 from orchestrator.labels import labels
 from orchestrator.report import code, style
 from orchestrator.report.figure import Figure, Table
-from orchestrator.report.grouping import NULLS
+from orchestrator.report.lines import plain
 from orchestrator.report.options import given
 from orchestrator.report.reference import TABLE_1, titles
 from workers.spec import spec_columns
@@ -54,9 +54,9 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
     with style.styled():
         drawing = _dots(table)
     lines = f"from orchestrator.report.reference import titles\n{lines}"
-    trials, seeds = late.trial_id.nunique(), late.seed.nunique()
-    yield Table("table-1", "Table 1 of the paper", CAPTION, lines, table, trials, seeds)
-    yield Figure("table-1-dots", "Table 1 of the paper, drawn", CAPTION, lines, drawing, trials, seeds)
+    both: dict[str, Any] = {"title": "Table 1 of the paper", "caption": CAPTION, "code": lines, "rows": late}
+    yield Table(name="table-1", frame=table, **both)
+    yield Figure(name="table-1-dots", drawing=drawing, **both | {"title": "Table 1 of the paper, drawn"})
 
 
 def _table(late: pd.DataFrame) -> pd.DataFrame:
@@ -98,14 +98,8 @@ def _words(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:
         options = {name: value for name, value in given(row, "dataset").items() if name != "labels"}
         texts = [f"{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in options.items()]
         data.append(" ".join([row["dataset"], *texts]))
-    others = [
-        {
-            name: NULLS.get(name) if pd.isna(value) else value
-            for name, value in row.items()
-            if name not in ("architecture", "dataset", "dataset_options")
-        }
-        for row in rows
-    ]
+    apart = ("architecture", "dataset", "dataset_options")
+    others = [{name: value for name, value in plain(row).items() if name not in apart} for row in rows]
     return list(zip(data, labels(others) if len(set(data)) < len(data) else [""] * len(data), strict=True))
 
 

@@ -24,12 +24,13 @@ def curves(rows: pd.DataFrame, by: Sequence[str], points: int = 512) -> pd.DataF
     >>> round(float(np.trapezoid(curve.density, curve.eigenvalue)), 3)
     1.0
     """
-    found = {}
+    found = []
     for key, own in rows.groupby(list(by), dropna=False):
         nodes = [np.asarray(probe, float) for row in own.density_nodes for probe in row]
         weights = [np.asarray(probe, float) for row in own.density_weights for probe in row]
-        found[key] = _curve(nodes, weights, points)
-    return pd.concat(found, names=list(by)).droplevel(-1)
+        names: dict[str, Any] = dict(zip(by, key, strict=True))
+        found.append(_curve(nodes, weights, points).assign(**names))
+    return pd.concat(found).set_index(list(by))
 
 
 def _curve(nodes: list[np.ndarray], weights: list[np.ndarray], points: int) -> pd.DataFrame:

@@ -60,20 +60,20 @@ def beside_theory(eigenvalues: pd.DataFrame) -> pd.DataFrame:
     `level` are 0.
     """
     first = eigenvalues.drop_duplicates("trial_id").to_dict("records")
-    models = {row["trial_id"]: model_of({str(name): v for name, v in row.items()}) for row in first}
+    every = {row["trial_id"]: model_of({str(name): v for name, v in row.items()}) for row in first}
+    models = {trial: model for trial, model in every.items() if model is not None}
     found = []
-    for (trial, step), own in eigenvalues.groupby(["trial_id", "step"], sort=False):
-        model = models[trial]
-        if model is not None:
-            levels = [*enumerate(levels_of(model, step), 1), (0, Level(0.0, len(own)))]
-            ranked = [(level.value, at) for at, level in levels for _ in range(level.multiplicity)]
-            at_rank = own["index"].to_numpy() - 1
-            found.append(
-                own.assign(
-                    theory=np.array([value for value, _ in ranked])[at_rank],
-                    level=np.array([at for _, at in ranked])[at_rank],
-                )
+    rows = eigenvalues[eigenvalues.trial_id.isin(models)]
+    for (trial, step), own in rows.groupby(["trial_id", "step"], sort=False):
+        levels = [*enumerate(levels_of(models[trial], step), 1), (0, Level(0.0, len(own)))]
+        ranked = [(level.value, at) for at, level in levels for _ in range(level.multiplicity)]
+        at_rank = own["index"].to_numpy() - 1
+        found.append(
+            own.assign(
+                theory=np.array([value for value, _ in ranked])[at_rank],
+                level=np.array([at for _, at in ranked])[at_rank],
             )
+        )
     return pd.concat(found) if found else eigenvalues[:0].assign(theory=0.0, level=0)
 
 

@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, SymmetricalLogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,9 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
 )  # fmt: skip
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, GREY)
 """Of Okabe and Ito ("Color universal design", 2008), with grey instead of yellow, which vanishes on white."""
+
+LEGEND_LINE = 0.17
+"""Height of a line of a legend in inches."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -118,21 +121,30 @@ def y_label(axes: Axes, text: str, height: float) -> None:
 
 
 def step_axis(axes: Axes, steps: Sequence[int] | np.ndarray) -> None:
-    """Steps along x: evenly, or where they were measured more and more rarely, so that 0, 1, 2, 5, … stay apart."""
+    """Steps along x: evenly, or where they were measured more and more rarely, so that 0, 1, 2, 5, … stay apart.
+
+    It reaches from the first of the steps to the last that is drawn. Even ticks are set for good: those that change
+    with the width of the axes are cut off at its end.
+    """
     found = np.unique(np.asarray(steps))
-    apart = np.diff(found)
+    drawn = max(other.dataLim.x1 for other in axes.get_shared_x_axes().get_siblings(axes))
+    first, last = float(found[0]), float(drawn if np.isfinite(drawn) else found[-1])
+    margin = 0.02 * (last - first) or 0.5
     axes.set_xlabel("step")
-    if len(apart) < 2 or apart[:-1].max() == apart[:-1].min():
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    if len(found) < 3 or 3 * (found[1] - found[0]) >= (found[-1] - found[0]) / (len(found) - 1):
+        across = axes.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+        ticks = MaxNLocator(4 if across > 2 else 6, steps=[1, 2, 2.5, 5, 10], integer=True)
+        axes.set_xticks([at for at in ticks.tick_values(first, last + 1e-9) if first <= at <= last])
+        axes.set_xlim(first - margin, last + margin)
     else:
         axes.set_xscale("symlog", linthresh=1.0, linscale=0.4)
-        few = found[-1] <= 100 * max(found[0], 1)
+        few = last <= 100 * max(first, 1)
         axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
-        axes.xaxis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[2.0, 5.0]))
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
-        axes.xaxis.set_minor_formatter(FuncFormatter(plain) if few else NullFormatter())
-    if len(found):
-        axes.set_xlim(found[0] - (0.1 if found[0] == 0 else 0), None)
+        if few:
+            axes.xaxis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[2.0, 5.0]))
+            axes.xaxis.set_minor_formatter(FuncFormatter(plain))
+        axes.set_xlim(first - 0.1 if first == 0 else first / 1.1, last * 1.1)
 
 
 def log_axis(axes: Axes) -> None:
@@ -142,17 +154,19 @@ def log_axis(axes: Axes) -> None:
     short = high < 200 * low
     axes.yaxis.set_major_locator(LogLocator(base=10, numticks=6))
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
-    if short:
-        axes.yaxis.set_minor_locator(LogLocator(base=10, subs=[2.0, 5.0], numticks=12))
-        axes.yaxis.set_minor_formatter(FuncFormatter(plain))
-    else:
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(
+        LogLocator(base=10, subs=[2.0, 5.0], numticks=12) if short else NullLocator()
+    )
+    axes.yaxis.set_minor_formatter(FuncFormatter(plain))
 
 
 def symlog_axis(axes: Axes, linear: float) -> None:
     """A y-axis that is logarithmic beyond ±`linear`, from 0 where nothing is below, with a handful of ticks."""
     negative = axes.dataLim.y0 < 0
-    axes.set_yscale("symlog", linthresh=linear)
+    decades = np.log10(max(np.abs(axes.dataLim.intervaly).max() / linear, 10))
+    axes.set_yscale(
+        "symlog", linthresh=linear, linscale=max(1, decades / 4)
+    )  # room for 0 beside the first power
     if not negative:
         axes.set_ylim(-0.05 * linear, None)
     locator = SymmetricalLogLocator(base=10, linthresh=linear)
@@ -184,8 +198,8 @@ def mark(axes: Axes, place: float, along: str = "x") -> None:
     draw(place, color="#444444", linewidth=0.9, linestyle=":", zorder=1)
 
 
-def legend(drawing: Drawing, handles: Sequence[Line2D], columns: int | None = None) -> None:
-    """One legend for all panels, below them; none for lines without a name."""
+def legend(drawing: Drawing, handles: Sequence[Line2D]) -> None:
+    """One legend for all panels, below them, for which the drawing grows; none for lines without a name."""
     named = [
         handle for handle in handles if not str(handle.get_label()).startswith("_") and handle.get_label()
     ]
@@ -194,10 +208,12 @@ def legend(drawing: Drawing, handles: Sequence[Line2D], columns: int | None = No
     lengths = [len(str(handle.get_label())) + 6 for handle in named]
     characters = drawing.get_figwidth() * 15.5
     room = len(named) if sum(lengths) <= characters else characters / max(lengths)
+    across = max(1, min(len(named), int(room)))
+    drawing.set_figheight(drawing.get_figheight() + LEGEND_LINE * -(-len(named) // across))
     drawing.legend(
         handles=named,
         loc="outside lower center",
-        ncols=columns or max(1, min(len(named), int(room))),
+        ncols=across,
         handlelength=2.2,
         columnspacing=1.2,
     )
@@ -217,10 +233,10 @@ def step_looks(steps: Sequence[int]) -> dict[int, tuple[str, str]]:
     return {step: (shades[at], MARKERS[at % len(MARKERS)]) for at, step in enumerate(steps)}
 
 
-def step_handles(steps: Sequence[int], markers: bool = True) -> list[Line2D]:
+def step_handles(steps: Sequence[int], words: str = "step", markers: bool = True) -> list[Line2D]:
     """The legend of `step_looks`."""
     return [
-        handle(f"step {step}", color, marker if markers else "")
+        handle(f"{words} {step}", color, marker if markers else "")
         for step, (color, marker) in step_looks(steps).items()
     ]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report.lines import NULLS
+from orchestrator.labels import NULLS
+from orchestrator.report.lines import natural
 from orchestrator.status import FINAL, Failure, status
 from orchestrator.store import ResultStore
 from workers.spec import spec_columns
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.report.figure import Stored
 
 MOST_VALUES = 8
-MOST_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Summary:
     name: str
     description: str
     finished: int
-    planned: int | None  # None where the stored sweep file cannot be read here
+    planned: int | None  # with those that the sweep file no longer has; None where that cannot be read here
     counts: Mapping[str, int]  # by status, of those that there are
     varies: Mapping[str, str]  # parameter to its values, in words
     failures: Sequence[Failure]
@@ -48,16 +48,19 @@ def summarise(stored: Stored) -> Summary:
     """The summary of results that have at least one finished trial. Raises StoreError."""
     found = status(stored.path)
     trials = stored.trials
+    left = None if found.pending is None else found.pending + len(found.running)
     return Summary(
         name=found.name,
         description=ResultStore(stored.path).description(),
         finished=len(trials),
-        planned=found.trials,
+        planned=None if left is None else sum(found.finished.values()) + left,
         counts={str(name): count for name in FINAL if (count := int((trials.status == name).sum()))},
         varies={
             name: _words(name, trials[name].tolist())
             for name in spec_columns()
-            if name in trials and name != "measure" and trials[name].nunique(dropna=False) > 1
+            if name in trials
+            and (name != "measure" or name in stored.groups.keys)
+            and trials[name].nunique(dropna=False) > 1
         },
         failures=found.failures,
         damaged=found.damaged,
@@ -67,7 +70,7 @@ def summarise(stored: Stored) -> Summary:
 def _words(name: str, values: Sequence[Any]) -> str:
     """The different values, in order; of many only the ends."""
     given = {value for value in values if value == value and value is not None}
-    texts = [_text(value) for value in sorted(given)]
+    texts = [_text(value) for value in sorted(given, key=natural)]
     texts += [] if len(given) == len(set(values)) else [NULLS.get(name, "none")]
     if len(texts) > MOST_VALUES:
         return f"{len(texts)} values from {texts[0]} to {texts[-1]}"

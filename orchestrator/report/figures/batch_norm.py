@@ -10,6 +10,7 @@ import pandas as pd
 from orchestrator.report import code, style
 from orchestrator.report.by_step import line
 from orchestrator.report.figure import Figure
+from orchestrator.report.figures.density import density_axes
 from orchestrator.report.figures.eigenvalues import log_axis
 from orchestrator.report.grouping import Groups, group, part, quantiles
 from orchestrator.report.quadrature import curves
@@ -36,34 +37,25 @@ def figures(stored: Stored) -> Iterator[Figure]:
     if stored.trials.batch_norm.nunique() < 2:
         return
     groups = group(stored.trials.assign(batch_norm="eval"))
-    rows = stored.measurements
-    if stored.has("density_nodes") and rows.batch_norm[rows.density_nodes.notna()].nunique() == len(LOOKS):
-        yield _densities(stored, groups)
-    elif stored.eigenvalues.batch_norm.nunique() == len(LOOKS):
-        yield _eigenvalues(stored, groups)
-    if stored.eigenvalues.batch_norm.nunique() == len(LOOKS):
-        yield from _ratio(stored, groups)
+    rows, pairs = groups.in_cells(stored.measurements), groups.in_cells(stored.eigenvalues)
+    rows = rows.dropna(subset="density_nodes") if stored.has("density_nodes") else rows[:0]
+    if rows.batch_norm.nunique() == len(LOOKS):
+        yield _densities(stored, groups, rows)
+    elif pairs.batch_norm.nunique() == len(LOOKS):
+        yield _eigenvalues(stored, groups, pairs)
+    if pairs.batch_norm.nunique() == len(LOOKS):
+        yield from _ratio(stored, groups, pairs)
 
 
-def _densities(stored: Stored, groups: Groups) -> Figure:
-    rows = groups.drawn(stored.measurements).dropna(subset="density_nodes")
+def _densities(stored: Stored, groups: Groups, rows: pd.DataFrame) -> Figure:
     rows = rows[rows.step == rows.groupby("trial_id").step.transform("max")]
     table = curves(rows, ["setting", "batch_norm"])
 
     def draw(axes: Any, number: int, parameters: int | None) -> None:
-        floors = []
-        for mode, (_, color, _) in LOOKS.items():
-            curve = part(table, number, mode)
-            if curve is not None:
-                axes.plot(curve.eigenvalue, curve.density, color=color, gid=f"density/{number}/{mode}")
-                floors.append(
-                    curve.single.iloc[0] / parameters / 10 if parameters else 0.1 * curve.density.max()
-                )
-        if floors:
-            axes.set_yscale("log", nonpositive="mask")
-            axes.set_ylim(min(floors), None)
-            style.log_axis(axes)
-        axes.set_xlabel("eigenvalue\n(loss per squared parameter)")
+        shown = {mode: curve for mode in LOOKS if (curve := part(table, number, mode)) is not None}
+        for mode, curve in shown.items():
+            axes.plot(curve.eigenvalue, curve.density, color=LOOKS[mode][1], gid=f"density/{number}/{mode}")
+        density_axes(axes, list(shown.values()), parameters)
 
     return Figure(
         name="batch-norm",
@@ -79,19 +71,17 @@ def _densities(stored: Stored, groups: Groups) -> Figure:
             f"data = curves(rows, {code.keys(stored, *_mode(stored))})",
         ),
         drawing=_cells(groups, draw, "density", markers=False),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
-def _eigenvalues(stored: Stored, groups: Groups) -> Figure:
-    rows = groups.drawn(stored.eigenvalues)
+def _eigenvalues(stored: Stored, groups: Groups, rows: pd.DataFrame) -> Figure:
     rows = rows[rows.step == rows.groupby("trial_id").step.transform("max")]
     table = quantiles(rows, "eigenvalue", ["setting", "batch_norm", "index"], groups.band)
 
     def draw(axes: Any, number: int, _: int | None) -> None:
         _lines(axes, table, number, "eigenvalue")
-        log_axis(axes, table.to_numpy())
+        log_axis(axes, table.to_numpy().T)
         axes.set_xlabel("index")
 
     return Figure(
@@ -106,13 +96,11 @@ def _eigenvalues(stored: Stored, groups: Groups) -> Figure:
             f"data = {code.grouped(stored, *_mode(stored), 'index')}.eigenvalue{code.spread(stored)}",
         ),
         drawing=_cells(groups, draw, "eigenvalue (loss per squared parameter)"),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
-def _ratio(stored: Stored, groups: Groups) -> Iterator[Figure]:
-    rows = groups.drawn(stored.eigenvalues)
+def _ratio(stored: Stored, groups: Groups, rows: pd.DataFrame) -> Iterator[Figure]:
     pairs = int(rows.groupby(["trial_id", "step"])["index"].max().min())
     if pairs < 2:
         return
@@ -149,8 +137,7 @@ def _ratio(stored: Stored, groups: Groups) -> Iterator[Figure]:
             f"data = ratio{code.grouped(stored, *_mode(stored), 'step').removeprefix('rows')}.ratio{code.spread(stored)}",
         ),
         drawing=_cells(groups, draw, f"$λ_1/λ_{{{pairs}}}$"),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 

@@ -65,8 +65,7 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
             f"data = rows[rows.shared]{keys}.train_loss{code.spread(stored)}",
         ),
         drawing=_draw(groups, rows[rows.shared]),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
     yield Table(
         name="branches-table",
@@ -82,8 +81,7 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
             "data = rows.groupby(['branch', 'trial_id']).train_loss.last().to_frame('end').join(before.rename('before'))",
         ),
         frame=_table(groups, rows),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
@@ -107,8 +105,8 @@ def aligned(measurements: pd.DataFrame) -> pd.DataFrame:
         row["trial_id"]: complete({str(name): v for name, v in row.items()}, "optimizer")["update"]
         for row in rows.drop_duplicates("trial_id").to_dict("records")
     }
-    differ = rows.switch.nunique() > 1
-    every = max(1, int(rows.groupby("trial_id").step.diff().median())) if differ else 1
+    distance = rows.groupby("trial_id").step.diff().median()  # null where each has one row
+    every = max(1, int(distance)) if rows.switch.nunique() > 1 and distance > 0 else 1
     rows = rows.assign(
         branch=rows.trial_id.map(branches), every=every, x=(rows.step - rows.switch) // every * every
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from orchestrator.report import code, style
 from orchestrator.report.figure import Figure, Table
-from orchestrator.report.figures.eigenvalues import FLOOR
+from orchestrator.report.figures.gap import FLOOR, gaps
 from orchestrator.report.grouping import group
 from orchestrator.report.options import without
 
@@ -26,8 +26,8 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
     """The index of the largest gap of each trial against its k, and how many are where they should be."""
     if stored.trials.classes.nunique() < 2:
         return
-    found = gaps(stored.eigenvalues, stored.trials)
-    groups = group(without(stored.trials, "dataset", "classes", "samples"))
+    found = largest_gaps(stored.eigenvalues, stored.trials)
+    groups = group(_as_one(stored.trials))
     found = groups.drawn(found.reset_index()).sort_values(["setting", "classes", "seed"])
     if found.classes.nunique() < 2:
         return
@@ -68,8 +68,8 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
             for _, setting in groups
         }
         style.legend(drawing, [style.handle("k − 1", style.GREY), *handles.values()])
-    lines = "from orchestrator.report.figures.class_count import gaps\n" + code.code(
-        stored, "eigenvalues", f"data = gaps(rows, {code.read(stored, 'trials')})"
+    lines = "from orchestrator.report.figures.class_count import largest_gaps\n" + code.code(
+        stored, "eigenvalues", f"data = largest_gaps(rows, {code.read(stored, 'trials')})"
     )
     right = int((found["index"] == found.classes - 1).sum())
     looked = sorted(found["pairs"].unique().tolist())
@@ -77,49 +77,49 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
     yield Figure(
         name="class-count",
         title="The gap against the number of classes",
-        caption=f"The m at which λ_m/λ_{{m+1}} is largest, at the last step measured of each trial, among the {extent} "
-        "largest eigenvalues, which were stored, as far as they are above 0 (1e-10 of the largest). Points are trials; "
+        caption=f"The m at which λₘ/λₘ₊₁ is largest, at the last step measured of each trial, among the {extent} "
+        f"largest eigenvalues, which were stored, as far as they are above {FLOOR:g} of the largest. Points are trials; "
         f"those of one k are spread sideways. Expected is k − 1, the line: so it is in {right} of {len(found)} trials. "
         f"{groups.left_out}",
         drawing=drawing,
         code=lines,
-        trials=found.trial_id.nunique(),
-        seeds=found.seed.nunique(),
+        rows=found,
     )
     yield Table(
         name="class-count-table",
         title="Which gaps are where they should be",
-        caption="“At k − 1” counts trials. “Gap” is the largest λ_m/λ_{m+1}, “gap at k − 1” the one there, as medians; "
+        caption="“At k − 1” counts trials. “Gap” is the largest λₘ/λₘ₊₁, “gap at k − 1” the one there, as medians; "
         "exceptions name each trial's seed and its m.",
         frame=_table(found, {setting.number: _name(panel.title, setting.label) for panel, setting in groups}),
         code=lines,
-        trials=found.trial_id.nunique(),
-        seeds=found.seed.nunique(),
+        rows=found,
     )
 
 
-def gaps(eigenvalues: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+def _as_one(trials: pd.DataFrame) -> pd.DataFrame:
+    """`trials` without their numbers of classes, and of samples where that only follows from it."""
+    merged = without(trials, "dataset", "classes", "samples")
+    kept = without(trials, "dataset", "classes")
+    several = kept.dataset_options.groupby([merged.dataset, merged.dataset_options, trials.classes]).nunique()
+    return merged if several.max() == 1 else kept
+
+
+def largest_gaps(eigenvalues: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """The largest gap of each trial at its last step: `index` m, `gap` λ_m/λ_{m+1}, `pairs` K, `classes` k, `expected`.
 
-    Looked for is m from 1 to K − 1 where λ_{m+1} is above 1e-10 of λ₁: what is below that is 0 to rounding, and no
-    quotient. `expected` is the gap at k − 1; null where it is beyond. One row a trial, indexed by trial_id; trials with
-    no gap and those without k (regressions) have none.
+    Looked for is m from 1 to K − 1 where `gaps` has a quotient. `expected` is the gap at k − 1; null where it is beyond.
+    One row a trial, indexed by trial_id; trials with no gap and those of fewer than two classes (regressions) have none.
 
     >>> values = pd.DataFrame({"trial_id": "a", "step": 9, "index": [1, 2, 3], "eigenvalue": [6.0, 5.0, 1.0]})
-    >>> found = gaps(values, pd.DataFrame({"trial_id": ["a"], "classes": [3], "seed": [0]}))
+    >>> found = largest_gaps(values, pd.DataFrame({"trial_id": ["a"], "classes": [3], "seed": [0]}))
     >>> found[["index", "gap", "classes"]].iloc[0].tolist()
     [2.0, 5.0, 3.0]
     """
     last = eigenvalues[eigenvalues.step == eigenvalues.groupby("trial_id").step.transform("max")]
-    last = last.sort_values(["trial_id", "index"])
-    by_trial = last.groupby("trial_id")
-    following = by_trial.eigenvalue.shift(-1)
-    above = following > FLOOR * by_trial.eigenvalue.transform("first").abs()
-    known = trials.dropna(subset="classes").set_index("trial_id").classes
+    last = gaps(last.sort_values(["trial_id", "index"]))
+    known = trials[trials.classes >= 2].set_index("trial_id").classes
     last = last.assign(
-        gap=(last.eigenvalue / following).where(above),
-        pairs=by_trial["index"].transform("size"),
-        classes=last.trial_id.map(known),
+        pairs=last.groupby("trial_id")["index"].transform("size"), classes=last.trial_id.map(known)
     )
     last = last[np.isfinite(last.gap) & last.classes.notna()].astype({"classes": int})
     expected = last[last["index"] == last.classes - 1].set_index("trial_id").gap

@@ -73,9 +73,7 @@ def _eigenvalues(stored: Stored) -> Iterator[Figure]:
         return
     groups = stored.groups
     cells = groups.cells()
-    wanted = {setting.number for _, _, setting in cells}
-    rows = groups.drawn(stored.measurements).dropna(subset=columns)
-    rows = long_form(rows[rows.setting.isin(wanted)], columns)
+    rows = long_form(groups.in_cells(stored.measurements).dropna(subset=columns), columns)
     if rows.empty:
         return
     table = rows.groupby(["setting", "variable", "index"]).value.median().to_frame()
@@ -93,7 +91,7 @@ def _eigenvalues(stored: Stored) -> Iterator[Figure]:
                     whole = column != "gauss_newton_eigenvalues"  # which lie on those of H, and around them
                     axes.plot(line.index, line, color=color, marker=marker, linewidth=0.7, markersize=3 if whole else 5.5,
                               fillstyle="full" if whole else "none", gid=f"{column}/{setting.number}")  # fmt: skip
-            log_axis(axes, own.to_numpy())
+            log_axis(axes, own.to_numpy().T)
             if panel.classes is not None:
                 style.mark(axes, panel.classes + 0.5)
             axes.set_xlabel("index")
@@ -117,6 +115,5 @@ def _eigenvalues(stored: Stored) -> Iterator[Figure]:
             f"data = {code.grouped(stored, 'variable', 'index')}.value.median()",
         ),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from orchestrator.report import code, style
 from orchestrator.report.figure import Figure
@@ -14,6 +12,9 @@ from orchestrator.report.grouping import part
 from orchestrator.report.quadrature import curves
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
     from orchestrator.report.figure import Stored
 
 COLUMNS = ()
@@ -26,8 +27,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
         return
     groups = stored.groups
     cells = groups.cells()
-    rows = groups.drawn(stored.measurements)
-    rows = rows[rows.setting.isin([setting.number for _, _, setting in cells]) & rows.density_nodes.notna()]
+    rows = groups.in_cells(stored.measurements).dropna(subset="density_nodes")
     if rows.empty:
         return
     steps = some(rows.step.unique(), MOST_STEPS)
@@ -38,23 +38,11 @@ def figures(stored: Stored) -> Iterator[Figure]:
         looks = style.step_looks(steps)
         for (title, panel, setting), (axes,) in zip(cells, found, strict=True):
             style.title(axes, title)
-            lowest = np.inf
-            for step in steps:
-                own = part(table, setting.number, step)
-                if own is not None:
-                    gid = f"density/{setting.number}/{step}"
-                    axes.plot(own.eigenvalue, own.density, color=looks[step][0], gid=gid)
-                    lowest = min(
-                        lowest,
-                        0.1 * own.density.max()
-                        if panel.parameters is None
-                        else own.single.iloc[0] / panel.parameters / 10,
-                    )
-            if np.isfinite(lowest):
-                axes.set_yscale("log", nonpositive="mask")
-                axes.set_ylim(lowest, None)
-                style.log_axis(axes)
-            axes.set_xlabel("eigenvalue\n(loss per squared parameter)")
+            shown = {step: own for step in steps if (own := part(table, setting.number, step)) is not None}
+            for step, own in shown.items():
+                gid = f"density/{setting.number}/{step}"
+                axes.plot(own.eigenvalue, own.density, color=looks[step][0], gid=gid)
+            density_axes(axes, list(shown.values()), panel.parameters)
         style.label_left(found, "density")
         style.legend(drawing, style.step_handles(steps, markers=False))
     yield Figure(
@@ -70,6 +58,17 @@ def figures(stored: Stored) -> Iterator[Figure]:
             f'data = curves(rows.dropna(subset="density_nodes"), {code.keys(stored, "step")})',
         ),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
+
+
+def density_axes(axes: Axes, shown: Sequence[pd.DataFrame], parameters: int | None) -> None:
+    """A log axis down to a tenth of the peak of one in p eigenvalues; where p is not known, of the highest peak."""
+    floors = [
+        0.1 * (own.density.max() if parameters is None else own.single.iloc[0] / parameters) for own in shown
+    ]
+    if floors:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.set_ylim(min(floors), None)
+        style.log_axis(axes)
+    axes.set_xlabel("eigenvalue\n(loss per squared parameter)")

@@ -30,10 +30,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
 def _gradient(stored: Stored) -> Iterator[Figure]:
     groups = stored.groups
     cells = groups.cells()
-    rows = groups.drawn(stored.eigenvalues)
-    rows = rows[
-        rows.setting.isin([setting.number for _, _, setting in cells]) & rows.gradient_overlap.notna()
-    ]
+    rows = groups.in_cells(stored.eigenvalues).dropna(subset="gradient_overlap")
     if rows["index"].nunique() < 2:
         return
     rows = rows.assign(f_m=rows.groupby(["trial_id", "step"]).gradient_overlap.cumsum())
@@ -57,8 +54,7 @@ def _gradient(stored: Stored) -> Iterator[Figure]:
         f"seeds. {groups.cells_left_out}",
         code=code.code(stored, "eigenvalues", f"data = rows.assign(f_m={cumulated}){aggregated}"),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
@@ -101,8 +97,7 @@ def _overlap(stored: Stored) -> Iterator[Figure]:
             f"{code.grouped(stored, 'since', 'step', 'dimension').removeprefix('rows')}.by_dimension.median()",
         ),
         drawing=drawing,
-        trials=drawn.trial_id.nunique(),
-        seeds=drawn.seed.nunique(),
+        rows=drawn,
     )
 
 

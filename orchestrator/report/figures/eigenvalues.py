@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.report import code, style
 from orchestrator.report.figure import Figure
+from orchestrator.report.figures.gap import FLOOR
 from orchestrator.report.grouping import part
 
 if TYPE_CHECKING:
@@ -18,16 +19,13 @@ if TYPE_CHECKING:
 
 COLUMNS = ()
 TOP, LAST, REST = (style.BLUE, 1.1), (style.VERMILION, 1.3), ("#9a9a9a", 0.7)
-FLOOR = 1e-10
-"""Of the largest eigenvalue: what is below it is 0 to rounding, even in float64 products."""
 
 
 def figures(stored: Stored) -> Iterator[Figure]:
     """Medians over seeds of λ₁ … λ_K, a line each, a panel per setting."""
     groups = stored.groups
     cells = groups.cells()
-    rows = groups.drawn(stored.eigenvalues)
-    rows = rows[rows.setting.isin([setting.number for _, _, setting in cells]) & rows.eigenvalue.notna()]
+    rows = groups.in_cells(stored.eigenvalues).dropna(subset="eigenvalue")
     if rows["index"].nunique() < 2:
         return
     table = rows.groupby(["setting", "step", "index"]).eigenvalue.median().unstack("index")
@@ -52,11 +50,11 @@ def figures(stored: Stored) -> Iterator[Figure]:
         name="eigenvalues",
         title="Largest eigenvalues of the Hessian",
         caption="λ₁ ≥ λ₂ ≥ … by value, k being the number of classes; the gap is expected behind λₖ₋₁. What is not "
-        f"above 0 has no place on a log axis. Lines are medians over seeds. {groups.cells_left_out}",
+        f"above 0, or below {FLOOR:g} of the largest, has no place on a log axis. Lines are medians over seeds. "
+        f"{groups.cells_left_out}",
         code=code.code(stored, "eigenvalues", f"data = {aggregated}"),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
@@ -68,10 +66,11 @@ def look(index: int, classes: int | None) -> tuple[str, float]:
 
 
 def log_axis(axes: Axes, values: np.ndarray) -> None:
-    """Logarithmic where anything is positive, from no less than FLOOR of the largest."""
-    positive = values[np.isfinite(values) & (values > 0)]
-    if len(positive):
+    """Logarithmic where anything is positive, down to what is above FLOOR of the largest in its row of `values`."""
+    positive = np.where(np.isfinite(values) & (values > 0), values, 0.0)
+    if positive.any():
         axes.set_yscale("log", nonpositive="mask")
-        if positive.min() < FLOOR * positive.max():
-            axes.set_ylim(FLOOR * positive.max(), None)
+        lowest = positive[positive > FLOOR * positive.max(axis=1, keepdims=True)].min()
+        if positive[positive > 0].min() < lowest:
+            axes.set_ylim(lowest / 2, None)
         style.log_axis(axes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from orchestrator.report import code, style
 from orchestrator.report.figure import Figure
 from orchestrator.report.figures.dimension import dimension_axis, draw_steps, some
@@ -13,17 +15,15 @@ if TYPE_CHECKING:
     from orchestrator.report.figure import Stored
 
 COLUMNS = ()
+FLOOR = 1e-10
+"""Of the largest eigenvalue: what is below it is 0 to rounding, and no quotient."""
 
 
 def figures(stored: Stored) -> Iterator[Figure]:
     """The quotient of neighbouring eigenvalues at some steps, a panel per setting."""
     groups = stored.groups
     cells = groups.cells()
-    rows = groups.drawn(stored.eigenvalues)
-    rows = rows[rows.setting.isin([setting.number for _, _, setting in cells])]
-    following = rows.groupby(["trial_id", "step"]).eigenvalue.shift(-1)
-    rows = rows.assign(gap=rows.eigenvalue / following.where(following > 0))
-    rows = rows[rows.gap.notna()]
+    rows = gaps(groups.in_cells(stored.eigenvalues)).dropna(subset="gap")
     if rows.empty:
         return
     table = rows.groupby(["setting", "step", "index"]).gap.median().to_frame()
@@ -44,16 +44,27 @@ def figures(stored: Stored) -> Iterator[Figure]:
         name="gap",
         title="Gap of the spectrum",
         caption="The quotient of neighbouring eigenvalues of the Hessian. The gap is where it is largest: with k classes it "
-        "is expected behind m = k − 1. Left out where the lower one is not above 0. Lines are medians over seeds. "
-        f"{groups.cells_left_out}",
-        code=code.code(
+        f"is expected behind m = k − 1. Left out where the lower one is below {FLOOR:g} of the largest. Lines are medians "
+        f"over seeds. {groups.cells_left_out}",
+        code="from orchestrator.report.figures.gap import gaps\n"
+        + code.code(
             stored,
             "eigenvalues",
-            'following = rows.groupby(["trial_id", "step"]).eigenvalue.shift(-1)',
-            f"data = rows.assign(gap=rows.eigenvalue / following.where(following > 0))"
-            f"{code.grouped(stored, 'step', 'index').removeprefix('rows')}.gap.median()",
+            f"data = gaps(rows){code.grouped(stored, 'step', 'index').removeprefix('rows')}.gap.median()",
         ),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
+
+
+def gaps(eigenvalues: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `results.eigenvalues` with λ_m/λ_{m+1} in `gap`; null at the last, and where λ_{m+1} is 0 to rounding.
+
+    >>> rows = pd.DataFrame({"trial_id": "a", "step": 0, "index": [1, 2, 3, 4], "eigenvalue": [6.0, 2.0, 1.0, 1e-16]})
+    >>> gaps(rows).gap.tolist()
+    [3.0, 2.0, nan, nan]
+    """
+    by_moment = eigenvalues.groupby(["trial_id", "step"]).eigenvalue
+    following = by_moment.shift(-1)
+    above = following > FLOOR * by_moment.transform("first").abs()
+    return eigenvalues.assign(gap=eigenvalues.eigenvalue / following.where(above))

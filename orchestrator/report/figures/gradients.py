@@ -27,8 +27,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
     groups = stored.groups
     columns = [column for column in COLUMNS if stored.has(column)]
     cells = groups.cells()
-    rows = stored.groups.drawn(stored.measurements)
-    rows = rows[rows.setting.isin([setting.number for _, _, setting in cells])]
+    rows = groups.in_cells(stored.measurements)
     rows = rows[rows[columns].notna().any(axis=1)]
     if len(columns) < 2 or rows.empty:
         return
@@ -59,6 +58,5 @@ def figures(stored: Stored) -> Iterator[Figure]:
         f"{groups.cells_left_out}",
         code=code.code(stored, "measurements", f"data = {aggregated}"),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )

@@ -24,10 +24,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
     """Medians over seeds of (vᵢᵀg)²/‖g‖², a panel per setting."""
     groups = stored.groups
     cells = groups.cells()
-    rows = groups.drawn(stored.eigenvalues)
-    rows = rows[
-        rows.setting.isin([setting.number for _, _, setting in cells]) & rows.gradient_overlap.notna()
-    ]
+    rows = groups.in_cells(stored.eigenvalues).dropna(subset="gradient_overlap")
     if rows["index"].nunique() < 2:
         return
     table = rows.groupby(["setting", "index", "step"]).gradient_overlap.median().unstack("step")
@@ -66,8 +63,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
         f"Medians over seeds. {groups.cells_left_out}",
         code=code.code(stored, "eigenvalues", f"data = {aggregated}"),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 

@@ -17,6 +17,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
     """gᵀHg/(‖g‖‖Hg‖) by step, and what a random vector of the top subspace would have."""
     if not stored.has("hessian_gradient_overlap"):
         return
+    random = stored.has("random_overlap")
     quantity = Quantity(
         "overlap of g and Hg", COLUMNS, ("gradient", "random vector of the top subspace"), (0.0, 1.0)
     )
@@ -25,6 +26,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
         name="hessian-gradient-overlap",
         title="Overlap of the gradient with its image under the Hessian",
         caption="gᵀHg/(‖g‖‖Hg‖): 1 where the gradient g is an eigenvector of the Hessian H, about 0 for a random "
-        "vector of all parameters. Dashed: Σλᵢ/√(kΣλᵢ²), i ≤ k, what a random vector of the top subspace has.",
+        "vector of all parameters."
+        + (" Dashed: Σλᵢ/√(kΣλᵢ²), i ≤ k, what a random vector of the top subspace has." if random else ""),
         quantities=[quantity],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def figures(stored: Stored) -> Iterator[Figure]:
     for at, (_, own) in enumerate(architectures, 1):
         trials = stored.trials[stored.trials.trial_id.isin(own.trial_id)]
         groups = group(without(trials, "dataset", "noise"))
+        drawn = groups.in_cells(own)
         yield Figure(
             name="level-crossing" + (f"-{at}" if len(architectures) > 1 else ""),
             title=f"Level crossing: {_architecture(own)} on Gaussians",
@@ -45,9 +47,8 @@ def figures(stored: Stored) -> Iterator[Figure]:
                 'rows = rows[rows.dataset == "gaussians"]',
                 f"data = {code.grouped(stored, 'step')}{code.chosen(COLUMNS)}{code.spread(stored)}",
             ),
-            drawing=_draw(groups, groups.drawn(own)),
-            trials=own.trial_id.nunique(),
-            seeds=own.seed.nunique(),
+            drawing=_draw(groups, drawn),
+            rows=drawn,
         )
 
 
@@ -62,7 +63,10 @@ def _noise(row: Mapping[Any, Any]) -> float:
 
 def _architecture(rows: pd.DataFrame) -> str:
     options = complete({str(name): value for name, value in rows.iloc[0].items()}, "architecture")
-    words = [str(rows.architecture.iloc[0]), *(f"{name}={value}" for name, value in options.items())]
+    words = [
+        str(rows.architecture.iloc[0]),
+        *(f"{name}={json.dumps(value)}" for name, value in options.items()),
+    ]
     return " ".join(words)
 
 

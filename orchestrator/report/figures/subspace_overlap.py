@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,13 +21,11 @@ def figures(stored: Stored) -> Iterator[Figure]:
     """The overlap of the top k with those of each start, by step; dashed the next k, the control."""
     groups = stored.groups
     cells = groups.cells()
-    rows = groups.drawn(stored.subspace_overlaps)
-    rows = rows[rows.setting.isin([setting.number for _, _, setting in cells]) & rows.top.notna()]
+    rows = groups.in_cells(stored.subspace_overlaps).dropna(subset="top")
     if rows.empty:
         return
     starts = sorted(rows.since.unique().tolist())
-    colors = dict(zip(starts, style.colors(len(starts), ordered=True), strict=True))
-    markers = dict(zip(starts, itertools.cycle(style.MARKERS), strict=False))
+    looks = style.step_looks(starts)
     top, following = (quantiles(rows, column, BY, groups.band) for column in ("top", "next"))
     with style.styled():
         drawing, found = style.panels(len(cells))
@@ -39,14 +36,13 @@ def figures(stored: Stored) -> Iterator[Figure]:
                     own = part(table, setting.number, start)
                     if own is not None:
                         gid = f"{name}/{setting.number}/{start}"
-                        line(axes, own, colors[start], markers[start], dash, gid=gid)
+                        line(axes, own, *looks[start], dash, gid=gid)
             if panel.chance is not None:
                 style.mark(axes, panel.chance, along="y")
             axes.set_ylim(-0.03, 1.03)
             style.step_axis(axes, [*starts, *rows.step.unique()])
         style.label_left(found, "subspace overlap")
-        handles = [style.handle(f"since step {start}", colors[start], markers[start]) for start in starts]
-        handles.append(style.handle("top k", style.GREY))
+        handles = [*style.step_handles(starts, "since step"), style.handle("top k", style.GREY)]
         handles += [style.handle("next k", style.GREY, dash="--")] if len(following) else []
         handles += [style.mark_handle(style.CHANCE)] if any(panel.chance for _, panel, _ in cells) else []
         style.legend(drawing, handles)
@@ -55,10 +51,10 @@ def figures(stored: Stored) -> Iterator[Figure]:
         name="subspace-overlap",
         title="Overlap of the top subspace with that of an earlier step",
         caption="(1/k)‖V₁ᵀV₂‖² of the first k eigenvectors of the Hessian at the earlier step and now: 1 where both span "
-        "the same space, k/p by chance. Dashed: the same of the eigenvectors k + 1 to 2k, the control. "
-        f"{groups.band_words} {groups.cells_left_out}",
+        "the same space, k/p by chance. "
+        + ("Dashed: the same of the eigenvectors k + 1 to 2k, the control. " if len(following) else "")
+        + f"{groups.band_words} {groups.cells_left_out}",
         code=code.code(stored, "subspace_overlaps", f"data = {aggregated}"),
         drawing=drawing,
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )

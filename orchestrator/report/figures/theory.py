@@ -50,8 +50,7 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
             stored, "eigenvalues", f'data = beside_theory(rows){each}[["eigenvalue", "theory"]].median()'
         ),
         drawing=_spectra(groups, rows, models),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
     levels = code.grouped(stored, "step", "level").removeprefix("rows")
     yield Figure(
@@ -69,8 +68,7 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
             f"data = rows.assign(error=error.clip(lower={ROUNDING:g})){levels}.error.max()",
         ),
         drawing=_errors(groups, rows, models),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
     yield Table(
         name="theory-table",
@@ -85,8 +83,7 @@ def figures(stored: Stored) -> Iterator[Figure | Table]:
             'data = rows[rows.step == rows.groupby("trial_id").step.transform("max")]',
         ),
         frame=_table(rows, models),
-        trials=rows.trial_id.nunique(),
-        seeds=rows.seed.nunique(),
+        rows=rows,
     )
 
 
