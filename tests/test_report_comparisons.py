@@ -451,16 +451,16 @@ def test_no_trial_is_in_two_rows():
     assert found > len(TABLE_1)
 
 
-def test_the_table_averages_the_last_thousand_steps_and_then_the_seeds(store):
-    """Steps 0 and 500 lie before the last 1,000 of 1,500; a null is not measured; diverged and plain trials do not count."""
+def test_the_table_averages_the_last_steps_and_then_the_seeds(store):
+    """The last 1,000 of 3,000 steps, the second half of 1,500; a null is not measured; diverged and plain trials do not count."""
     softmax, slow = Component("softmax"), Component("mlp", {"activation": "softplus"})
     for seed, late in ((0, [0.5, 0.75]), (1, [0.75, 1.0])):
-        overlaps = {0: 0.0, 500: -1.0, 501: late[0], 1000: None, 1500: late[1]}
+        overlaps = {0: 0.0, 749: -1.0, 750: late[0], 1000: None, 1500: late[1]}
         rows = [{"step": step, "hessian_gradient_overlap": value} for step, value in overlaps.items()]
         commit(store, rows, architecture=softmax, seed=seed)
     commit(
         store,
-        [{"step": 0, "hessian_gradient_overlap": 0.5}],
+        [{"step": step, "hessian_gradient_overlap": step / 4000} for step in (1500, 1999, 2000, 3000)],
         architecture=slow,
         dataset=Component("mnist", {"samples": 500}),
     )
@@ -480,10 +480,11 @@ def test_the_table_averages_the_last_thousand_steps_and_then_the_seeds(store):
     assert frame.experiment.tolist() == [TABLE_1[0].title, TABLE_1[1].title]
     assert frame["data"].tolist() == ["mnist5k", "mnist samples=500"]
     assert frame.seeds.tolist() == [2, 1]
-    assert frame.steps.tolist() == ["501 to 1500", "0 to 0"]
+    assert frame.steps.tolist() == ["750 to 1500", "2000 to 3000"]
     np.testing.assert_allclose(
         frame[["lowest", "ours", "highest"]].iloc[0].tolist(), [0.625, 0.75, 0.875], **CLOSE
     )
+    assert frame.ours[1] == 0.625
     np.testing.assert_allclose(frame.difference, frame.ours - [0.96, 0.96], **CLOSE)
     assert (found["table-1"].trials, found["table-1"].seeds) == (3, 2)
     lines = drawn(found["table-1-dots"])
