@@ -452,7 +452,7 @@ def test_no_trial_is_in_two_rows():
 
 
 def test_the_table_averages_the_last_steps_and_then_the_seeds(store):
-    """The last 1,000 of 3,000 steps, the second half of 1,500; a null is not measured; diverged and plain trials do not count."""
+    """The last 1,000 of 3,000 steps, the second half of 1,500. A null, diverged and plain trials do not count."""
     softmax, slow = Component("softmax"), Component("mlp", {"activation": "softplus"})
     for seed, late in ((0, [0.5, 0.75]), (1, [0.75, 1.0])):
         overlaps = {0: 0.0, 749: -1.0, 750: late[0], 1000: None, 1500: late[1]}
