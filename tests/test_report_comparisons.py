@@ -11,7 +11,15 @@ from reported import commit, run
 
 from orchestrator.report import paper_table
 from orchestrator.report.figure import Figure, Stored, Table
-from orchestrator.report.figures import batch_norm, branches, class_count, class_means, level_crossing, theory
+from orchestrator.report.figures import (
+    batch_norm,
+    branches,
+    class_count,
+    class_means,
+    layer_mass,
+    level_crossing,
+    theory,
+)
 from orchestrator.report.options import complete
 from orchestrator.report.quadrature import curves
 from orchestrator.report.reference import TABLE_1, titles
@@ -22,7 +30,7 @@ from workers.result import TrialStatus
 from workers.solvable_model import eigenvalues, spectrum
 from workers.spec import Component
 
-MODULES = (theory, level_crossing, branches, class_count, class_means, batch_norm, paper_table)
+MODULES = (theory, level_crossing, branches, class_count, class_means, layer_mass, batch_norm, paper_table)
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 CLOSE = {"rtol": 1e-12, "atol": 0}
 """Two ways to the same median or quotient of a few float64 differ by some roundings of 1e-16."""
@@ -80,6 +88,30 @@ def test_trials_that_failed_before_they_measured_are_no_error(store, module):
             data = Component("gaussians", {"classes": k, "noise": 0.1 * k})
             commit(store, [], TrialStatus.FAILED, k, dataset=data, batch_norm=mode)
     assert list(module.figures(Stored(str(store)))) == []
+
+
+# --- layers ---
+
+
+def test_layers_are_in_the_order_of_the_model_with_medians_at_the_last_step(store):
+    masses = {0: ([0.1, 0.2, 0.3], [0.9, 0.8, 0.7]), 1: ([0.3, 0.4, 0.5], [0.7, 0.6, 0.5])}
+    for seed, shares in masses.items():
+        layers = [
+            {"layer": name, "parameters": 5, "mass": mass}
+            for name, mass in zip(("stem", "10"), shares, strict=True)
+        ]
+        early = [layer | {"mass": [1.0, 1.0, 1.0]} for layer in layers]
+        rows = [{"step": step, "layer_mass": found} for step, found in ((0, early), (5, layers), (9, None))]
+        commit(store, rows, seed=seed)
+    figure = made(store, layer_mass)["layer-mass"]
+    axes = figure.drawing.axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["stem", "10"]
+    expected = [[0.2, 0.3, 0.4], [0.8, 0.7, 0.6]]
+    np.testing.assert_allclose(axes.collections[0].get_array(), expected, **CLOSE)
+    data = run(figure).unstack("index")
+    np.testing.assert_allclose(data.xs("stem", level="layer").to_numpy()[0], expected[0], **CLOSE)
+    np.testing.assert_allclose(data.xs("10", level="layer").to_numpy()[0], expected[1], **CLOSE)
+    assert (figure.trials, figure.seeds) == (2, 2)
 
 
 # --- theory ---

@@ -207,13 +207,11 @@ def test_an_endpoint_that_is_gone_is_a_line_within_seconds(monkeypatch):
     assert time.monotonic() - began < 8
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/results/sample", "s3://bucket/results/sample/"])
-def test_a_report_is_made_here_and_its_lines_read_the_bucket(store, path, tmp_path):
-    commit(store)
-    text = make(path, tmp_path / "report").read_text(encoding="utf-8")
-    found = [html.unescape(code) for code in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)]
-    assert len(found) > 5
-    for code in found:
-        space: dict[str, object] = {}
-        exec(code, space)
-        assert len(space["data"])
+def test_a_report_is_made_here_and_its_lines_read_the_bucket(store, tmp_path):
+    spec = samples.spec()
+    store.commit(spec, "sample", samples.result(), [{"step": 0, "train_loss": 0.5}])
+    page = make("s3://bucket/results/sample/", tmp_path / "report").read_text(encoding="utf-8")
+    (code,) = re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)
+    space: dict[str, pd.Series] = {}
+    exec(html.unescape(code), space)
+    assert space["data"].tolist() == [0.5]
