@@ -19,4 +19,5 @@ def healthy(url: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not all([healthy(url) for url in sys.argv[1:]]))
+    answers = [healthy(url) for url in sys.argv[1:]]  # all of them, so that each that fails is told
+    sys.exit(0 if all(answers) else 1)

@@ -8,18 +8,16 @@ import sys
 import boto3
 from botocore.exceptions import ClientError
 
-THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
-
 
 def make(names: list[str]) -> None:
     store = boto3.client("s3")
     for name in names:
         try:
-            store.create_bucket(Bucket=name)
+            store.head_bucket(Bucket=name)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in THERE:
+            if error.response["Error"]["Code"] != "404":  # no access, or no such account
                 raise
-        store.head_bucket(Bucket=name)  # a bucket of that name that belongs to others would be refused here
+            store.create_bucket(Bucket=name)
 
 
 if __name__ == "__main__":

@@ -6,4 +6,6 @@ from pathlib import Path
 
 project = tomllib.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["project"]
 builders = ["setuptools"]  # builds the package itself, in a layer of its own
-sys.stdout.write("\n".join(project["dependencies"] + project["optional-dependencies"]["server"] + builders) + "\n")
+sys.stdout.write(
+    "\n".join(project["dependencies"] + project["optional-dependencies"]["server"] + builders) + "\n"
+)
