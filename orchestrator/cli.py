@@ -62,6 +62,13 @@ def show_version(context: click.Context, _: click.Parameter, value: bool) -> Non
 def main() -> None: ...
 
 
+def seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    """The value of an option; the command ends with 2 for nan, which is neither more nor less than anything."""
+    if value != value:
+        refuse(f"--checkpoint-every: {value}: must be a number of seconds")
+    return value
+
+
 sweep_file = click.argument("file", type=click.Path(path_type=Path))
 data_option = click.option(
     "--data",
@@ -74,6 +81,15 @@ results_option = click.option(
 )
 tracking_option = click.option(
     "--tracking-uri", help="MLflow's store, or none.  [default: MLFLOW_TRACKING_URI or results/mlflow.db]"
+)
+checkpoint_option = click.option(
+    "--checkpoint-every",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    show_default=True,
+    callback=seconds,
+    help="How much work a trial may lose when its process dies.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Yes, more than 100,000 trials are meant.")
 
@@ -142,14 +158,7 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
 )
 @click.option("--address", help="A running Ray cluster, such as HEAD:6379.  [default: one of its own]")
 @click.option("--only", metavar="TRIAL_ID", multiple=True, help="Run just this trial; may be given again.")
-@click.option(
-    "--checkpoint-every",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
-    default=30.0,
-    show_default=True,
-    help="How much work a trial may lose when its process dies.",
-)
+@checkpoint_option
 @click.option("--debug", is_flag=True, help="With --executor local: open pdb where a trial fails.")
 def run(
     file: Path,
@@ -173,8 +182,6 @@ def run(
     from orchestrator.run_command import run as run_command
     from orchestrator.sweep import data_folder
 
-    if not checkpoint_every >= 0.1:  # nan is neither more nor less
-        refuse(f"--checkpoint-every: {checkpoint_every}: must be a number of seconds")
     if debug and executor != "local":
         refuse("--debug: is for --executor local; a debugger cannot reach other processes")
     if address and executor == "local":
@@ -200,6 +207,56 @@ def run(
 
             pdb.post_mortem()
         raise
+    sys.exit(code)
+
+
+@main.command()
+@sweep_file
+@click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
+@click.option(
+    "--results", metavar="URI", help="s3://bucket/folder, or the full path of a folder that every node sees."
+)
+@click.option(
+    "--tracking-uri", help="MLflow's store, or none.  [default: MLFLOW_TRACKING_URI of the cluster]"
+)
+@click.option(
+    "--data", metavar="DIR", help="Where data sets lie on the nodes.  [default: as the nodes have it]"
+)
+@click.option("--no-follow", is_flag=True, help="Return as soon as the cluster has the job.")
+@checkpoint_option
+@yes_option
+def submit(
+    file: Path,
+    address: str,
+    results: str | None,
+    tracking_uri: str | None,
+    data: str | None,
+    no_follow: bool,
+    checkpoint_every: float,
+    yes: bool,
+) -> None:
+    """Run the trials of FILE that are not finished as a job of a Ray cluster, and follow its log.
+
+    The job gets this package, FILE, and the modules and arrays of your own beside FILE that its trials name. It goes on
+    when this command ends; the same command follows it again, or resumes it where it has ended. The exit code is
+    that of `run`. Ctrl-C says how to stop the job; a second one stops following it.
+
+    Where the cluster asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, or keep it in
+    ~/.ray/auth_token. Other credentials belong into the environment of the cluster's nodes.
+    """
+    from orchestrator.submission import Submission
+
+    sweep = load(file, None, yes)
+    submission = Submission(sweep, address, results, tracking_uri, data, checkpoint_every, yes)
+    if problems := submission.problems():
+        refuse(*problems)
+    from orchestrator.run_command import Refused
+    from orchestrator.submit import submit as submit_job
+
+    try:
+        code = submit_job(submission, following=not no_follow)
+    except Refused as error:
+        refuse(str(error))
     sys.exit(code)
 
 

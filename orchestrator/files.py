@@ -53,7 +53,11 @@ class Folder:
         given = str(root)
         if "://" not in given:
             return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(given)), given)  # noqa: PTH100, PTH111
-        _refuse_credentials(given)
+        if holds_credentials(given):
+            raise CredentialsError(
+                f"{given.partition(':')[0]}://…: a URI with credentials is refused, since it is logged; set the "
+                "environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+            )
         filesystem, path = open_s3(given) if given.startswith("s3://") else fs.FileSystem.from_uri(given)
         return cls(filesystem, path.rstrip("/"), given)
 
@@ -128,19 +132,17 @@ class Folder:
                 self.remove(f"{name}/{file}" if name else file)
 
 
-def _refuse_credentials(uri: str) -> None:
-    """Raise CredentialsError for a URI with credentials: it is logged and stored."""
+def holds_credentials(uri: str) -> bool:
+    """Whether a URI says a password, a key or a token: it should not be logged, stored or shown.
+
+    >>> holds_credentials("https://me:secret@tracking:5000"), holds_credentials("s3://bucket/folder")
+    (True, False)
+    """
     parts = urlsplit(uri)
     name, at, _ = parts.netloc.rpartition("@")
     in_front = bool(at or ":" in parts.netloc) if parts.scheme == "s3" else ":" in name
-    behind = any(
-        word in key.lower() for key, _ in parse_qsl(parts.query) for word in ("key", "secret", "token")
-    )
-    if in_front or behind:
-        raise CredentialsError(
-            f"{parts.scheme}://…: a URI with credentials is refused, since it is logged; set the environment "
-            "variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
-        )
+    words = ("key", "secret", "token", "password")
+    return in_front or any(word in key.lower() for key, _ in parse_qsl(parts.query) for word in words)
 
 
 def _write_local(path: Path, content: bytes | pa.Buffer) -> None:

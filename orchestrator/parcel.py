@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from workers.spec import Component, TrialSpec
 
 PACKAGES = ("orchestrator", "workers")
 """What every node imports, whatever version is installed there."""
+
+SKIPPED = ("__pycache__", ".*")
+"""Files and folders within packages that stay: Ray would leave out others because of a .gitignore among them."""
 
 
 def pack(target: Path, folder: Path | None, specs: Iterable[TrialSpec]) -> None:
@@ -48,6 +52,24 @@ def own_files(folder: Path, specs: Iterable[TrialSpec]) -> list[Path]:
     return sorted(files)
 
 
+def files_within(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files that are copied of these files and packages."""
+    for path in paths:
+        if path.is_file():
+            yield path
+        for file in sorted(path.rglob("*")) if path.is_dir() else ():
+            parts = file.relative_to(path).parts
+            if file.is_file() and not any(fnmatch(part, skipped) for part in parts for skipped in SKIPPED):
+                yield file
+
+
+def left_behind(folder: Path, specs: Iterable[TrialSpec]) -> list[str]:
+    """Files that the trials name relative to the sweep's folder and that lie outside of it: they do not travel."""
+    values = (value for spec in specs for _, options in _named(spec) for value in options.values())
+    above = {value for value in values if isinstance(value, str) and value.startswith("../")}
+    return sorted(value for value in above if (folder / value).is_file())
+
+
 def _named(spec: TrialSpec) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The name and the options of everything that may be the user's own."""
     for value in vars(spec).values():
@@ -82,6 +104,6 @@ def _imports(source: Path) -> Iterator[str]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*SKIPPED), dirs_exist_ok=True)
     else:
         shutil.copyfile(source, target)

@@ -1,4 +1,4 @@
-"""Trials on Ray, here or on a cluster. The only file that imports ray.
+"""Trials on Ray, here or on a cluster. With submit.py the only file that imports ray.
 
 A trial is one streaming generator call on an actor that is used again for the next trial of the same shape
 (CPUs, GPUs): a few milliseconds, against seconds for a process each. Where an actor lies is Ray's choice.
@@ -31,7 +31,7 @@ from ray.exceptions import (
     TaskCancelledError,
 )
 
-from orchestrator import parcel
+from orchestrator import job, parcel
 from orchestrator.checkpoints import CheckpointPlace
 from orchestrator.events import (
     Event,
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds that a trial waits for its place before idle processes make room and no new ones are begun."""
-
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets this variable for the driver of a submitted job."""
 
 OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory of a local Ray: rows are small."""
@@ -125,7 +122,7 @@ class RayExecutor:
         self._data, self._checkpoints, self._trial_function = data, checkpoints, trial_function
         self._folder = folder.resolve() if folder else None
         if address and self._folder:
-            self._folder = Path(os.path.relpath(self._folder)) if JOB in os.environ else Path()
+            self._folder = travelled(self._folder) if job.inside() else Path()
         self._flights: dict[str, Flight] = {}
         self._idle: dict[Shape, list[Any]] = {}
 
@@ -262,7 +259,7 @@ def connect(
     knock(address)
     with tempfile.TemporaryDirectory(prefix="tiny-subspace-") as staging:
         environment = None
-        if JOB not in os.environ:  # a job has a working directory, and Ray refuses a second
+        if not job.inside():  # a job has a working directory, and Ray refuses a second
             parcel.pack(Path(staging), folder, specs)
             environment = {"working_dir": staging}
         try:
@@ -308,6 +305,12 @@ def nodes() -> list[Shape]:
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     alive = [node["Resources"] for node in found if node["Alive"]]
     return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+
+
+def travelled(folder: Path) -> Path:
+    """The sweep's folder as a job's workers find it: within their own copy of the job's directory, or as it is."""
+    here = Path.cwd().resolve()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def fits(found: list[Shape], taken: list[Shape], shape: Shape) -> bool:

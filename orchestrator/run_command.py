@@ -1,12 +1,14 @@
 """The verb `run`: put store, executor, mirror and progress together around one sweep."""
 
+import os
 import shlex
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+
+from orchestrator import job
 
 if TYPE_CHECKING:
     from orchestrator.checkpoints import CheckpointPlace
@@ -42,7 +44,7 @@ def run(
     from orchestrator.mirror import Mirror, repair_command
     from orchestrator.progress import Progress
     from orchestrator.store import ResultStore, StoreError
-    from orchestrator.tracking import tracking_uri
+    from orchestrator.tracking import VARIABLE, tracking_uri
     from workers.spec import SpecError
 
     unknown = sorted(set(only) - {trial.spec.trial_id for trial in sweep.trials})
@@ -51,7 +53,11 @@ def run(
     own = {name for trial in sweep.trials for name in trial.spec.measure if "." in name}
     make_importable(sweep.folder)
     uri, progress, outcome = tracking_uri(results, tracking), Progress(), None
-    command = shlex.join(["tiny-subspace", *sys.argv[1:]])
+    command = job.command()
+    if uri is None and not (tracking or os.environ.get(VARIABLE)):
+        progress.note(
+            f"nothing goes to MLflow: neither --tracking-uri nor {VARIABLE} of the cluster names a store"
+        )
     with ExitStack() as stack:
         try:
             store = ResultStore(results, own_measurements=own)

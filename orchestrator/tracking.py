@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 
+from orchestrator import job
+
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -39,8 +41,8 @@ def tracking_uri(results: str | Path, given: str | None = None) -> str | None:
     """The tracking store of a results folder: as given, else MLFLOW_TRACKING_URI, else a file beside it.
 
     That file is `mlflow.db` in the folder that holds `results`, so that the sweeps of one folder share it.
-    Results that lie behind a URI have it in `./results`. A path that ends in `.db` is a SQLite file. The word
-    `none` means no tracking at all: the answer is None.
+    Results that lie behind a URI have it in `./results`, but not in a Ray job, whose folder vanishes with it.
+    A path that ends in `.db` is a SQLite file. The word `none` means no tracking at all: the answer is None.
 
     >>> tracking_uri("results/figure-1", "http://tracking:5000")
     'http://tracking:5000'
@@ -54,6 +56,8 @@ def tracking_uri(results: str | Path, given: str | None = None) -> str | None:
         return f"sqlite:///{Path(chosen).expanduser().absolute()}"
     if chosen:
         return chosen
+    if "://" in str(results) and job.inside():
+        return None
     folder = Path("results") if "://" in str(results) else Path(results).expanduser().absolute().parent
     return f"sqlite:///{folder.absolute() / DATABASE}"
 

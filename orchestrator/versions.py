@@ -9,7 +9,10 @@ from pathlib import Path
 
 LIBRARIES = ("torch", "ray", "mlflow", "pyarrow", "pandas")
 COMMIT_VARIABLE = "TINY_SUBSPACE_COMMIT"
-"""Environment variable that says the commit where code runs outside its checkout, as in a Ray job."""
+"""Environment variable that says the commit where code runs outside its checkout, as in an image."""
+
+VERSION_VARIABLE = "TINY_SUBSPACE_VERSION"
+"""Environment variable that says the whole code version where code has travelled, as in a Ray job."""
 
 
 def package_version(name: str = "tiny-subspace") -> str:
@@ -35,8 +38,11 @@ def code_version() -> str:
     """The package's version, with its git commit when it runs from a checkout: `0.1.0+1a2b3c4d5e6f`.
 
     `.dirty` follows when tracked files differ from the commit. A package installed without its checkout has
-    its version alone, unless TINY_SUBSPACE_COMMIT says the commit.
+    its version alone, unless TINY_SUBSPACE_COMMIT says the commit. Code that was shipped with a job, whatever is
+    installed there, has the version that it had where it came from: TINY_SUBSPACE_VERSION.
     """
+    if shipped := os.environ.get(VERSION_VARIABLE):
+        return shipped
     commit = os.environ.get(COMMIT_VARIABLE) or checkout_commit()
     return f"{package_version()}+{commit}" if commit else package_version()
 

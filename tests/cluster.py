@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -40,10 +41,14 @@ OBJECT_STORE = 100 * 2**20
 
 
 def environment() -> dict[str, str]:
-    """That of this process, with a token that its children share: a node listens on every network."""
+    """That of this process, with a token that its children share: a node listens on every network.
+
+    `python` is this Python, as where its virtual environment is active.
+    """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    return os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class Node(Command):
@@ -70,14 +75,16 @@ class Node(Command):
 
 
 class Cluster:
-    """A head, and nodes that come and go. CPUs and GPUs are what Ray believes."""
+    """A head, and nodes that come and go. CPUs and GPUs are what Ray believes; jobs can be submitted to a dashboard."""
 
-    def __init__(self, cpus: int = 1, gpus: int = 0) -> None:
+    def __init__(self, cpus: int = 1, gpus: int = 0, dashboard: bool = False) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets lie there: a short name
         self._resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
-        self._port, self._client_port = free_ports(2)
+        self._dashboard = dashboard
+        self._port, self._client_port, self._dashboard_port = free_ports(3)
         self._started = 0
         self.address = f"{HEAD}:{self._port}"
+        self.jobs_address = f"http://127.0.0.1:{self._dashboard_port}"  # where the head has a dashboard
         self.nodes: list[Node] = []
         self.start()
 
@@ -102,7 +109,8 @@ class Cluster:
     def start(self) -> None:
         """Start the head and wait for it."""
         options = ["--head", f"--port={self._port}", f"--ray-client-server-port={self._client_port}"]
-        options += ["--include-dashboard=false", *self._resources]
+        options += [f"--include-dashboard={str(self._dashboard).lower()}", *self._resources]
+        options += [f"--dashboard-port={self._dashboard_port}"] if self._dashboard else []
         self.head = self._start("head", *options, f"--system-config={json.dumps(HEALTH)}")
         try:
             self.head.wait()
