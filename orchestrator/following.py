@@ -21,9 +21,6 @@ PATIENCE = 600.0
 PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """Seconds between two attempts to reach the cluster, at first and at most."""
 
-LAST_TRIES = 3
-"""How often the end of a log is asked for once its job has ended."""
-
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -44,6 +41,7 @@ class Client(Protocol):
     """What is used here of Ray's `JobSubmissionClient`."""
 
     def get_job_info(self, job_id: str) -> JobInfo: ...
+    def get_job_logs(self, job_id: str) -> str: ...
     def tail_job_logs(self, job_id: str) -> AsyncIterator[str]: ...
 
 
@@ -65,11 +63,14 @@ def follow(
 
     `say` is told, in a line, when the cluster does not answer and when it does again. Raises Lost.
     """
-    log, away_since, wait, missed = Log(client, job, write), 0.0, pause, 0
+    log, away_since, wait = Log(client, job, write), 0.0, pause
     while True:
-        whole = log.read(silence)
+        streamed = log.read(silence)
+        wait = pause if streamed else min(LONGEST_PAUSE, 2 * wait)
         try:
             info = client.get_job_info(job)
+            # lines may have come since the stream ended, and there are networks that let no stream through
+            whole = client.get_job_logs(job) if info.status in ENDED or not streamed else ""
         except (
             Exception
         ) as error:  # of Ray, of its HTTP library, or of what a proxy answers: no answer, all of them
@@ -83,17 +84,14 @@ def follow(
                 )
             elif time.monotonic() - away_since > patience:
                 raise Lost(f"the cluster has not answered for {patience / 60:g} minutes") from error
-            time.sleep(wait)
-            wait = min(LONGEST_PAUSE, 2 * wait)
-            continue
-        if away_since:
-            say("the cluster answers again")
-        away_since, wait = 0.0, pause
-        if info.status in ENDED:
-            missed += not whole
-            if whole or missed == LAST_TRIES:
+        else:
+            if away_since:
+                say("the cluster answers again")
+            away_since = 0.0
+            log.catch_up(whole)
+            if info.status in ENDED:
                 return info
-        time.sleep(pause)
+        time.sleep(wait)
 
 
 class Log:
@@ -104,14 +102,21 @@ class Log:
         self._written = 0  # characters
 
     def read(self, silence: float) -> bool:
-        """Write what is new until the stream ends; whether it ended by itself."""
+        """Write what is new until the stream ends, in whatever way. False where there was none, or nothing new in it."""
+        before = self._written
         try:
             asyncio.run(self._read(silence))
         except BrokenPipeError:  # nobody reads what we write
             raise
         except Exception:  # `follow` finds out whether the cluster answers
-            return False
+            return self._written > before
         return True
+
+    def catch_up(self, whole: str) -> None:
+        """Write what is new in the log as it is now."""
+        if len(whole) > self._written:
+            self._write(whole[self._written :])
+            self._written = len(whole)
 
     async def _read(self, silence: float) -> None:
         position = 0

@@ -133,6 +133,8 @@ class Cluster:
         folder = self._folder / str(self._started)
         folder.mkdir()
         where = [f"--node-ip-address={address}", f"--temp-dir={folder}"]
+        # a head takes jobs through this one; its usual port is one for the whole machine
+        where += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
         return Node(name, folder / "log", *where, *options)
 
 

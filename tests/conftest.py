@@ -16,12 +16,13 @@ collect_ignore = ["benchmarks"]  # commands, not modules with doctests; test_ben
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[Cluster]:
     """A Ray of this test run's own, with two CPUs and two GPUs that it only believes in; we are connected to it.
+    It takes jobs at `jobs_address`.
 
     It is the only one that a test run starts. For tests that add nodes there is `cluster`.
     """
     import ray
 
-    with Cluster(cpus=2, gpus=2) as cluster:
+    with Cluster(cpus=2, gpus=2, dashboard=True) as cluster:
         ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
         yield cluster
         ray.shutdown()

@@ -1,0 +1,213 @@
+"""A sweep submitted to a real head through a tunnel, and what is told of heads that cannot take one."""
+
+import json
+import re
+import sys
+import threading
+import tomllib
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner
+from packaging.requirements import Requirement
+from ray.exceptions import AuthenticationError
+from tunnel import Tunnel
+
+from orchestrator import results
+from orchestrator import submit as submits
+from orchestrator.cli import main
+from orchestrator.run_command import Refused
+from orchestrator.submission import Submission
+from orchestrator.submit import OLDEST, connect, submit, unauthorized
+from orchestrator.sweep import load_sweep
+
+SWEEP = """\
+name: sent
+trial: {architecture: sent_models.linear, dataset: {name: digits, classes: 3}, steps: 4, batch_size: 32}
+grid: {learning_rate: [0.1, 0.01]}
+measure: {loss: {every: 2}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "sent.yaml").write_text(SWEEP)
+    (tmp_path / "sent_models.py").write_text(
+        "from torch import nn\nimport sent_layers\n\ndef linear(input_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), sent_layers.layer(num_classes))\n"
+    )
+    (tmp_path / "sent_layers.py").write_text(
+        "from torch import nn\n\ndef layer(num_classes):\n    return nn.Linear(64, num_classes)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def call(*words):
+    return CliRunner().invoke(main, ["submit", "sent.yaml", *words], catch_exceptions=False)
+
+
+def test_a_sweep_is_run_by_a_cluster_and_then_there_is_nothing_left_to_run(local_ray, folder, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # which Ray's own client would obey
+    with Tunnel(urlsplit(local_ray.jobs_address).port) as tunnel:
+        address = f"http://127.0.0.1:{tunnel.port}"
+        words = ["--address", address, "--results", str(folder / "out/sent"), "--tracking-uri", "none"]
+        sent = call(*words, "--no-follow")
+        assert sent.exit_code == 0, sent.stderr
+        job = re.match(r"(sent-\S+): submitted", sent.stderr)[1]
+        assert f"ray job stop {job} --address {address}" in sent.stderr
+
+        pieces = []
+
+        def write(text):
+            sys.stderr.write(text)
+            pieces.append(text)
+            if len(pieces) in (1, 3):
+                tunnel.cut()
+
+        monkeypatch.setattr(submits, "write", write)
+        followed = call(*words)  # the job is found, and no second begun
+        assert len(pieces) > 3
+        assert followed.exit_code == 0, followed.stderr
+        assert f"{job}: runs this sweep with these results already" in followed.stderr
+        assert followed.stdout == ""
+        for line in ("sent: 2 of 2 trials to run", "[2/2] completed", "2 completed. Results:"):
+            assert followed.stderr.count(line) == 1
+
+        again = call(*words)
+        assert again.exit_code == 0, again.stderr
+        assert "sent: 0 of 2 trials to run, 2 finished earlier" in again.stderr
+
+        trials = results.trials(folder / "out/sent")
+        assert list(trials.status) == ["completed"] * 2
+        assert list(trials.architecture) == ["sent_models.linear"] * 2
+        client = connect(address)
+        jobs = [each for each in client.list_jobs() if (each.metadata or {}).get("job_name") == "sent"]
+        assert len({each.submission_id for each in jobs}) == 2
+        assert "topsecret" not in " ".join(each.model_dump_json() for each in jobs)
+        assert {*trials.code_version} == {jobs[0].runtime_env["env_vars"]["TINY_SUBSPACE_VERSION"]}
+
+
+def test_what_the_cluster_refuses_ends_with_2_and_its_reason(local_ray, folder):
+    done = call("--address", local_ray.jobs_address, "--results", "/proc/sent")
+    assert done.exit_code == 2
+    assert "/proc/sent: cannot be written" in done.stderr
+
+
+def answering(status, body):
+    """A server whose every answer is this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *arguments): ...
+
+    @contextmanager
+    def running():
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+            server.shutdown()
+
+    return running()
+
+
+def version(number):
+    return json.dumps({"version": "4", "ray_version": number, "ray_commit": "x", "session_name": "y"})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (200, version("2.9.3"), "the cluster has Ray 2.9.3; 2.50 or later is needed"),
+        (200, version("1.13.0"), "no Ray cluster to submit to: Ray version 1.13.0 is running"),
+        (200, "<html>", "what answers there is no Ray dashboard"),
+        (404, "", "no Ray cluster to submit to: Version check returned 404"),
+        (502, "", "no Ray cluster to submit to: 502 Server Error"),
+        (
+            401,
+            "Unauthorized",
+            "asks for a token: set RAY_AUTH_MODE=token, with its token in RAY_AUTH_TOKEN_PATH",
+        ),
+        (403, "Forbidden", "the token is not that of the cluster"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_head_that_cannot_take_jobs_is_told_in_one_line(folder, status, body, words):
+    with answering(status, body) as address:
+        done = call("--address", address, "--results", "/out/sent")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{address}: {words}") or words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_nobody_there_is_told_at_once(folder):
+    with answering(200, "") as address:
+        pass
+    done = call("--address", address, "--results", "/out/sent")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{address}: no Ray cluster: Connection refused; is the head running")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_token_that_is_not_here_is_told():
+    error = AuthenticationError(
+        "Token authentication is enabled but Ray couldn't find an authentication token."
+    )
+    assert unauthorized(error).startswith(
+        "RAY_AUTH_MODE=token is set, and there is no token in RAY_AUTH_TOKEN_PATH"
+    )
+
+
+class Jobs:
+    """A jobs client that takes nothing."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def list_jobs(self):
+        return []
+
+    def submit_job(self, **_):
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("Request failed with status code 413: Maximum request body size"),
+            "files are too large",
+        ),
+        (
+            RuntimeError(
+                "Request failed with status code 500: Traceback (most recent call last):\n…\nE: full"
+            ),
+            "E: full",
+        ),
+        (ConnectionResetError("Connection reset by peer"), "did not take the job: Connection reset by peer"),
+    ],
+    ids=["413", "500", "reset"],
+)
+def test_a_job_that_is_not_taken_is_told_in_one_line(folder, monkeypatch, error, words):
+    monkeypatch.setattr(submits, "connect", lambda address: Jobs(error))
+    with pytest.raises(Refused) as refused:
+        submit(Submission(load_sweep(folder / "sent.yaml"), "http://head:8265", "/out/sent"))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_oldest_ray_is_that_of_pyproject():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    (ray,) = [need for need in map(Requirement, project["dependencies"]) if need.name == "ray"]
+    assert str(ray.specifier) == f">={'.'.join(map(str, OLDEST))}"
