@@ -308,7 +308,11 @@ def nodes() -> list[Shape]:
 
 
 def travelled(folder: Path) -> Path:
-    """The sweep's folder as a job's workers find it: within their own copy of the job's directory, or as it is."""
+    """The sweep's folder as a job's workers find it: within their own copy of the job's directory, or as it is.
+
+    >>> travelled(Path.cwd() / "mine"), travelled(Path("/sweep"))
+    (PosixPath('mine'), PosixPath('/sweep'))
+    """
     here = Path.cwd().resolve()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
