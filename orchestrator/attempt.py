@@ -27,6 +27,7 @@ class Attempt:
     rows: list[Row] = field(default_factory=list)
     step: int | None = None  # where it is, as far as is known
     faults: Counter[Fault] = field(default_factory=Counter)  # of the attempts before
+    pruned: bool = False  # it is being cancelled, for there is little to hope for
 
     @cached_property
     def kind(self) -> str:
@@ -67,4 +68,13 @@ class Attempt:
             error_type=error_type,
             error=error,
             seconds=time.monotonic() - self.begun,
+        )
+
+    def cut_short(self) -> TrialResult:
+        """The result of a trial that was pruned, as far as its rows tell it."""
+        return TrialResult(
+            status=TrialStatus.PRUNED,
+            steps_done=self.step or 0,
+            seconds=time.monotonic() - self.begun,
+            hessian_products=sum(row.get("hessian_products") or 0 for row in self.rows),
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from orchestrator.compaction import compact_if_large
 from orchestrator.executors import EngineLost, Executor
@@ -15,6 +16,10 @@ from orchestrator.store import ResultStore, StoreError, settled
 from orchestrator.sweep import Sweep, Trial
 from orchestrator.watchers import Display, Watcher
 from workers.result import TrialStatus
+
+if TYPE_CHECKING:
+    from orchestrator.search_endings import Found
+    from orchestrator.search_runs import SearchRuns
 
 GRACE = 600.0
 """Seconds that trials have, after Ctrl-C, to finish what they measure and save where they are."""
@@ -27,6 +32,7 @@ class Outcome:
     counts: Mapping[TrialStatus, int]
     interrupted: bool = False
     error: str | None = None  # why it stopped early, other than by an interrupt
+    found: Sequence[Found] = ()  # by its searches
 
     @property
     def exit_code(self) -> int:
@@ -57,7 +63,8 @@ def run_sweep(
     """
     store.check(sweep)
     earlier = store.finished()
-    for resources in dict.fromkeys(trial.resources for trial in remaining(sweep, earlier, only)):
+    wanted = [trial.resources for trial in remaining(sweep, earlier, only)]
+    for resources in dict.fromkeys([*wanted, *(search.resources for search in sweep.searches)]):
         executor.admit(resources)
     say = progress.note if progress else lambda _: None
     with Ownership(store, str(sweep.path), waiting=say) as ownership:
@@ -66,11 +73,24 @@ def run_sweep(
             say(line)
         if damaged or ownership.waited:
             earlier = store.finished()
+        searches = searches_of(sweep, store, earlier)
+        if searches:
+            sweep = replace(sweep, trials=searches.trials)
         left = remaining(sweep, earlier, only)
         for watcher in (mirror, progress):
             if watcher:
                 watcher.begin(sweep, left)
-        run = Run(sweep, left, store, executor, mirror, progress, confirm=ownership.confirm, pace=pace)
+        run = Run(
+            sweep,
+            () if searches else left,
+            store,
+            executor,
+            mirror,
+            progress,
+            supply=searches,
+            confirm=ownership.confirm,
+            pace=pace,
+        )
         run.remove_checkpoints(settled(earlier))
         if settled(earlier):
             run.alike.ended()
@@ -87,9 +107,20 @@ def run_sweep(
         run.note(
             f"interrupted; finished trials are kept, and those that ran go on from their checkpoints. {again}"
         )
-    statuses = earlier | run.finished
-    counts = Counter(statuses.get(trial.spec.trial_id, TrialStatus.PENDING) for trial in sweep.trials)
-    return Outcome(counts, interrupted, error)
+    statuses, trials = earlier | run.finished, searches.trials if searches else sweep.trials
+    counts = Counter(statuses.get(trial.spec.trial_id, TrialStatus.PENDING) for trial in trials)
+    if searches and searches.unasked:
+        counts[TrialStatus.PENDING] += searches.unasked
+    return Outcome(counts, interrupted, error, searches.found() if searches else ())
+
+
+def searches_of(sweep: Sweep, store: ResultStore, finished: Mapping[str, TrialStatus]) -> SearchRuns | None:
+    """The searches of a sweep, where it has any. StoreError where what they asked before cannot be read."""
+    if not sweep.searches:
+        return None
+    from orchestrator.search_runs import SearchRuns  # with it optuna, which takes half a second
+
+    return SearchRuns(sweep, store, finished)
 
 
 def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | None]:

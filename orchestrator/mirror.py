@@ -142,7 +142,7 @@ class Mirror:
 
     def _make_runs(self) -> SweepRuns:
         note = run_content.sweep_note(self._sweep.description, self._path)
-        columns = [_columns(trial.spec) for trial in self._sweep.trials]
+        columns = [_columns(spec) for spec in self._sweep.examples]
         return SweepRuns(self._uri, self._sweep.name, self._sweep.text, note, columns, self._pulse)
 
     def _tell(self, runs: SweepRuns, events: Iterable[_Event]) -> None:

@@ -71,7 +71,8 @@ class Progress:
         self._lines: dict[str, Line] = {}
         self._running: dict[str, Line] = {}
         self._done: dict[str, Line] = {}  # in this run
-        self._earlier = 0
+        self._earlier = self._planned = 0  # trials finished in earlier runs, and those of this one
+        self._examples: list[dict[str, Any]] = []  # what trials are told apart from that are not known yet
         self._begun = self._last_overall = time.monotonic()
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -88,15 +89,20 @@ class Progress:
 
     def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
         """Nothing raised here or below: a label that cannot be made is no reason to stop a sweep."""
-        names = labels([{"trial_id": t.spec.trial_id} | t.spec.columns() for t in sweep.trials])
-        by_id = dict(zip((t.spec.trial_id for t in sweep.trials), names, strict=True))
+        self._examples = [spec.columns() for search in sweep.searches for spec in search.examples]
+        names = labels([*(_columns(t) for t in sweep.trials), *self._examples])
+        by_id = dict(zip((t.spec.trial_id for t in sweep.trials), names, strict=False))
         self._lines = {t.spec.trial_id: Line(by_id[t.spec.trial_id], t) for t in left}
         self._earlier = len(sweep.trials) - len(left)
+        self._planned = sweep.count - self._earlier
         self._begun = self._last_overall = time.monotonic()
         finished = f", {self._earlier} finished earlier" if self._earlier else ""
-        self.note(f"{sweep.name}: {len(left)} of {len(sweep.trials)} trials to run{finished}")
+        self.note(f"{sweep.name}: {self._planned} of {sweep.count} trials to run{finished}")
 
     def started(self, trial: Trial) -> None:
+        if trial.spec.trial_id not in self._lines:  # a search has asked for it
+            label = labels([*self._examples, _columns(trial)])[-1]
+            self._lines[trial.spec.trial_id] = Line(label, trial)
         line = self._lines[trial.spec.trial_id]
         line.latest, line.decompositions = {}, 0
         self._running[trial.spec.trial_id] = line
@@ -117,7 +123,7 @@ class Progress:
         line.result = result
         self._done[trial_id] = line
         if not self._live or result.status is TrialStatus.FAILED:
-            self.note(f"[{len(self._done)}/{len(self._lines)}] {finished_line(line)}")
+            self.note(f"[{len(self._done)}/{self._planned}] {finished_line(line)}")
 
     def note(self, text: str, trial_id: str | None = None) -> None:
         """One line; about a trial where one is named."""
@@ -128,7 +134,7 @@ class Progress:
     def overall(self) -> str:
         """Counts and the time left, in one line."""
         counts = Counter(line.result.status for line in self._done.values() if line.result)
-        words = [f"{len(self._done)} of {len(self._lines)} done"]
+        words = [f"{len(self._done)} of {self._planned} done"]
         shown = (TrialStatus.FAILED, TrialStatus.DIVERGED, TrialStatus.PRUNED)
         words += [f"{counts[status]} {status}" for status in shown if counts[status]]
         words.append(f"{len(self._running)} running")
@@ -146,7 +152,7 @@ class Progress:
         """From the speed so far, counting parts of running trials; None before there is anything to count."""
         made = len(self._done) + sum(line.share for line in list(self._running.values()))
         elapsed = time.monotonic() - self._begun
-        return elapsed * (len(self._lines) - made) / made if made > 0 else None
+        return elapsed * (self._planned - made) / made if made > 0 else None
 
     def _render(self) -> RenderableType:
         running = list(self._running.values())
@@ -157,8 +163,12 @@ class Progress:
         if len(running) > LINES:
             table.add_row(f"and {len(running) - LINES} more")
         bar = Table.grid(padding=(0, 2))
-        bar.add_row(ProgressBar(len(self._lines) or 1, len(self._done), width=30), self.overall())
+        bar.add_row(ProgressBar(self._planned or 1, len(self._done), width=30), self.overall())
         return Group(table, bar)
+
+
+def _columns(trial: Trial) -> dict[str, Any]:
+    return {"trial_id": trial.spec.trial_id} | trial.spec.columns()
 
 
 def error_console() -> Console:

@@ -16,6 +16,7 @@ from orchestrator.executors import Executor, PlacementError
 from orchestrator.faults import MOST_LOSSES, POLICIES, Fault, Policy
 from orchestrator.heartbeat import Running
 from orchestrator.schema import ColumnError
+from orchestrator.search_supply import Supply
 from orchestrator.store import ResultStore, StoreError
 from orchestrator.sweep import Resources, Sweep, Trial
 from orchestrator.watchers import Display, Watcher
@@ -37,7 +38,8 @@ STORAGE_PATIENCE = 600.0
 class Run:
     """What `run_sweep` does again and again.
 
-    `confirm` raises where results are not ours to write any more; `pace` is a factor on all pauses.
+    `supply` has further trials than those `left`, one by one. `confirm` raises where results are not ours to write any
+    more; `pace` is a factor on all pauses.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Run:
         mirror: Watcher | None = None,
         display: Display | None = None,
         *,
+        supply: Supply | None = None,
         confirm: Callable[[], None] = lambda: None,
         pace: float = 1.0,
     ) -> None:
         self._sweep, self._store, self._executor, self._display = sweep, store, executor, display
+        self._supply = supply
         self._watchers: list[Watcher] = [watcher for watcher in (mirror, display) if watcher]
         self._confirm, self._pace, self._stopping = confirm, pace, False
         self._waiting: dict[Resources, deque[Attempt]] = {}
@@ -71,7 +75,13 @@ class Run:
 
     @property
     def unfinished(self) -> bool:
-        return bool(self._running or self._resting or self._ended or any(self._waiting.values()))
+        found = self._running or self._resting or self._ended or any(self._waiting.values()) or self._more
+        return bool(found)
+
+    @property
+    def _more(self) -> bool:
+        """Whether the supply may have another trial."""
+        return self._supply is not None and self._supply.more
 
     @property
     def running(self) -> dict[str, Running]:
@@ -88,10 +98,9 @@ class Run:
             self._waiting.setdefault(attempt.trial.resources, deque()).appendleft(attempt)
         for resources, attempts in self._waiting.items():
             while attempts and not self._ended and self._may_begin() and self._executor.has_room(resources):
-                attempt = self._next(attempts)
-                attempt.begin()
-                self._running[attempt.trial.spec.trial_id] = attempt
-                self._executor.submit(attempt.trial)
+                self._begin(self._next(attempts))
+        while trial := self._supplied():
+            self._begin(Attempt(trial))
 
     def take_events(self, timeout: float = POLL) -> None:
         """Wait for something to happen, for `timeout` seconds at most, and act on it."""
@@ -138,6 +147,24 @@ class Run:
         with suppress(OSError):
             remove_checkpoints(self._store.folder, set(trial_ids))
 
+    def _begin(self, attempt: Attempt) -> None:
+        attempt.begin()
+        self._running[attempt.trial.spec.trial_id] = attempt
+        self._executor.submit(attempt.trial)
+
+    def _supplied(self) -> Trial | None:
+        """The supply's next trial, if one may begin; while that cannot be put on record it waits, as results do."""
+        if not self._more or self._ended or not self._may_begin() or time.monotonic() < self._commit_due:
+            return None
+        assert self._supply is not None
+        try:
+            trial = self._supply.next(self._executor.has_room)
+        except StoreError as error:
+            self._bear(error)
+            return None
+        self._trouble_since = self._commit_pause = 0.0
+        return trial
+
     def _may_begin(self) -> bool:
         return self._most is None or len(self._running) < self._most
 
@@ -160,6 +187,9 @@ class Run:
                 attempt.step = row.get("step")
                 for watcher in self._watchers:
                     watcher.row(trial_id, row)
+                if self._supply and not attempt.pruned and self._supply.row(trial_id, row):
+                    attempt.pruned = True
+                    self._executor.cancel(trial_id)
             case Underway(step=step, note=note):
                 attempt.step = step
                 if self._display:
@@ -169,6 +199,8 @@ class Run:
                     self.note(note, trial_id)
             case Finished(result=result):
                 self._end(attempt, result)
+            case Failed() if attempt.pruned:
+                self._end(attempt, attempt.cut_short())
             case Failed() if self._stopping:
                 del self._running[trial_id]
             case Failed() if self._try_again(attempt, event):
@@ -249,6 +281,8 @@ class Run:
             result = attempt.complete(attempt.failure(kind, str(error), Fault.CODE))
             self._store.commit(spec, self._sweep.name, result, [])
         self.finished[spec.trial_id] = result.status
+        if self._supply:
+            self._supply.ended(spec.trial_id, result.status, rows)
         self._learn(attempt, result)
         for watcher in self._watchers:
             watcher.finished(spec.trial_id, result)
@@ -262,10 +296,11 @@ class Run:
         if not self.alike.suspicious:
             return
         waiting = [other.kind for attempts in self._waiting.values() for other in attempts]
-        verdict = self.alike.verdict(waiting) if waiting else None
+        kinds = {*waiting, *(self._supply.kinds if self._supply and self._more else ())}
+        verdict = self.alike.verdict(kinds) if kinds else None
         if verdict:
-            rest = f"{len(waiting)} trials were not begun; mend the cause and run the same command again"
-            self.hopeless = f"{verdict}. {rest}"
+            rest = "the others" if self._more else f"{len(waiting)} trials"
+            self.hopeless = f"{verdict}. {rest} were not begun; mend the cause and run the same command again"
 
     def _complain(self) -> None:
         """Say so, now and then, when trials wait for a place for long: other jobs hold it, or a node was lost."""
@@ -275,7 +310,7 @@ class Run:
         if self._running:
             waiting = sum(a.place is None and now - a.begun > PATIENCE for a in self._running.values())
         else:
-            waiting = sum(map(len, self._waiting.values()))
+            waiting = sum(map(len, self._waiting.values())) + self._more
         if not waiting:
             self._next_complaint = max(self._next_complaint, now + PATIENCE)
         elif now > self._next_complaint:

@@ -47,10 +47,14 @@ def run(
     from orchestrator.tracking import VARIABLE, tracking_uri
     from workers.spec import SpecError
 
+    if only and sweep.searches:
+        raise Refused(
+            "--only: not for a search, whose trials follow from each other; run it again to go on with it"
+        )
     unknown = sorted(set(only) - {trial.spec.trial_id for trial in sweep.trials})
     if unknown:
         raise Refused(f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them")
-    own = {name for trial in sweep.trials for name in trial.spec.measure if "." in name}
+    own = {name for spec in sweep.examples for name in spec.measure if "." in name}
     make_importable(sweep.folder)
     uri, progress, outcome = tracking_uri(results, tracking), Progress(), None
     command = job.command()
@@ -64,7 +68,9 @@ def run(
             store.check(sweep)  # before Ray starts, which takes seconds
             left = remaining(sweep, store.finished(), only or None)
             place = CheckpointPlace(results if "://" in results else store.folder.path, checkpoint_every)
-            engine = make_executor(sweep, executor if left else "local", address, data, place, debug)
+            engine = make_executor(
+                sweep, executor if left or sweep.searches else "local", address, data, place, debug
+            )
             stack.callback(engine.close)
             mirror = Mirror(uri, results, warn=progress.note) if uri else None
             with progress:
@@ -109,8 +115,7 @@ def make_executor(
         return LocalExecutor(data, sweep.folder, checkpoints=checkpoints, debug=debug)
     from orchestrator.ray_executor import RayExecutor
 
-    specs = [trial.spec for trial in sweep.trials]
-    return RayExecutor(address, data=data, folder=sweep.folder, specs=specs, checkpoints=checkpoints)
+    return RayExecutor(address, data=data, folder=sweep.folder, specs=sweep.examples, checkpoints=checkpoints)
 
 
 def say_where(outcome: "Outcome", results: str, uri: str | None) -> None:
@@ -122,3 +127,5 @@ def say_where(outcome: "Outcome", results: str, uri: str | None) -> None:
     if uri and uri.startswith("sqlite:"):
         click.echo(f"Browse the runs:   tiny-subspace ui {shlex.quote(results)}", err=True)
     click.echo(f'Query them:        pandas.read_parquet("{results}/measurements")', err=True)
+    for found in outcome.found:
+        click.echo(found.line, err=True)

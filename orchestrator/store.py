@@ -44,6 +44,7 @@ class ResultStore:
         */0-columns.parquet                 no rows, every column: what a plain reader takes the columns from
         */part-<digest>.parquet             many trials, merged by `compact`
         */.damaged-…                        files that a crash had torn; their trials ran again
+        search/<key>-<chunk>.json           what a search has asked for
         checkpoints/  .driver.json
 
     Only the driver writes here. A reader sees a file whole or not at all, and both tables read with nothing
@@ -55,6 +56,7 @@ class ResultStore:
     TRIALS = tables.TRIALS
     MEASUREMENTS = tables.MEASUREMENTS
     CHECKPOINTS = checkpoints.FOLDER
+    SEARCH = "search"
     COLUMNS = tables.COLUMNS  # sorts before every trial_id and every part
     HEARTBEAT = ".driver.json"
 
@@ -86,6 +88,7 @@ class ResultStore:
             self.folder.make()
             self.folder.remove_temporary()
             self._write(self.SWEEP, sweep.text.encode())  # first: it makes the folder ours
+            self.folder.remove_temporary(self.SEARCH)
             for name in (self.TRIALS, self.MEASUREMENTS, self.CHECKPOINTS):
                 self.folder.make(name)
                 self.folder.remove_temporary(name)
@@ -209,6 +212,30 @@ class ResultStore:
             self.folder.write(name, content)
         except OSError as error:
             raise StoreError(f"{self.folder.shown(name)}: cannot be written: {reason(error)}") from error
+
+    # --- searches ---
+
+    def write_asked(self, name: str, content: bytes) -> None:
+        """Put a file of `search/` in place, whole or not at all. Raises StoreError."""
+        try:
+            self.folder.make(self.SEARCH)
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be written: {reason(error)}") from error
+        self._write(f"{self.SEARCH}/{name}", content)
+
+    def read_asked(self, key: str) -> dict[str, bytes]:
+        """The files of a search by name, in order. Raises StoreError."""
+        try:
+            names = [name for name in self.folder.names(self.SEARCH) if name.startswith(f"{key}-")]
+            read = {name: self.folder.read(f"{self.SEARCH}/{name}") for name in names}
+        except OSError as error:
+            raise StoreError(f"{self}: cannot be read: {reason(error)}") from error
+        return {name: content for name, content in read.items() if content is not None}
+
+    def search_heading(self) -> Mapping[str, object] | None:
+        """`search` of the stored sweep file, or None where it has none. StoreError where there is no file."""
+        found = self._sweep_heading().get("search")
+        return found if isinstance(found, Mapping) else None
 
     # --- the driver's sign of life ---
 

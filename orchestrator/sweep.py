@@ -9,8 +9,8 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from orchestrator.sweep_axes import axes, settings
-from orchestrator.sweep_checks import Facts, check_whole
+from orchestrator.sweep_axes import axes, refuse_too_many, settings
+from orchestrator.sweep_checks import Facts, check_whole, longest
 from orchestrator.sweep_grid import (
     Case,
     Point,
@@ -27,6 +27,7 @@ from orchestrator.sweep_grid import (
 from orchestrator.sweep_items import Item, Problems, SweepError, entries
 from orchestrator.sweep_measure import requests
 from orchestrator.sweep_options import checked, importable
+from orchestrator.sweep_search import Search, check_metric, expanded, method_of, searches_of
 from orchestrator.sweep_yaml import read_text, read_yaml
 from workers.spec import DEFAULT_MEASURE, TrialSpec
 
@@ -57,7 +58,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep file. Its trials are in order: cases outermost, then the axes, the last one fastest."""
+    """A checked sweep file. Its trials are in order: cases outermost, then the axes, the last one fastest.
+
+    Where it has `searches`, trials come one by one, as `SearchRuns` asks for them; none are known from the file.
+    """
 
     name: str
     description: str
@@ -66,6 +70,19 @@ class Sweep:
     text: str  # the file as given
     folder: Path  # where the file lies, and with it the user's own modules and arrays
     path: Path  # as given
+    searches: tuple[Search, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many trials it is to have."""
+        return sum(search.method.trials for search in self.searches) if self.searches else len(self.trials)
+
+    @property
+    def examples(self) -> list[TrialSpec]:
+        """Trials in which everything that it names occurs: all of them, or of a search some."""
+        return [trial.spec for trial in self.trials] + [
+            s for search in self.searches for s in search.examples
+        ]
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -93,13 +110,25 @@ def load_sweep(path: str | Path, *, data: Path | None = None, allow_large: bool 
         name = _name(root, given, problems)
         description = checked(given.get("description", Item("")), str, problems)
         retries = checked(given.get("retries", Item(2)), Annotated[int, Ge(0)], problems)
-        if "search" in given:
-            problems.about(given["search"], "not available in this version")
+        method, searched = (
+            method_of(given["search"], allow_large, problems) if "search" in given else (None, {})
+        )
         measure = requests(given["measure"], problems) if "measure" in given else DEFAULT_MEASURE
-        everything = _points(root, given, allow_large, problems)
+        if "search" in given and ("measure" not in given or measure.keys() >= given["measure"].value.keys()):
+            check_metric(given["search"], measure, problems)
+        everything = _points(root, given, searched, allow_large, problems)
+        if method:
+            refuse_too_many(method.trials * len(everything), given["search"], allow_large, problems)
         problems.stop()
-        check_whole(everything, given.get("measure"), measure, Facts(data_folder(data), folder), problems)
+        whole, facts = (
+            expanded(everything, method, searched) if method else everything,
+            Facts(data_folder(data), folder),
+        )
+        check_whole(whole, given.get("measure"), measure, facts, problems)
         problems.stop()
+        if method:
+            searches = searches_of(everything, method, measure, longest(whole, facts))
+            return Sweep(name, description, (), retries, text, folder, path, searches)
     trials = tuple(
         Trial(
             TrialSpec(**{field: setting.value for field, setting in point.settings.items()}, measure=measure),
@@ -121,19 +150,29 @@ def _name(root: Item, given: Mapping[str, Item], problems: Problems) -> str:
     return name
 
 
-def _points(root: Item, given: Mapping[str, Item], allow_large: bool, problems: Problems) -> list[Point]:
+def _points(
+    root: Item,
+    given: Mapping[str, Item],
+    searched: Mapping[str, Item],
+    allow_large: bool,
+    problems: Problems,
+) -> list[Point]:
     """What is left of cases times grid; nothing where that cannot be said because of a problem."""
     trial = given.get("trial", Item({}, root.line))
     needs = resources(given["resources"], Resources(), problems) if "resources" in given else Resources()
     found = cases(given.get("cases"), Case(trial, settings(trial, problems), needs), problems)
     grid = axes(given["grid"], problems, allow_large) if "grid" in given else {}
+    varied = {field: axis.item for field, axis in grid.items()}
+    refuse_second_places(searched, varied, problems)
     for case in found:
-        refuse_second_places(
-            {field: axis.item for field, axis in grid.items()}, places(case.settings), problems
-        )
-        refuse_incomplete(case, grid, problems)
+        refuse_second_places(varied | dict(searched), places(case.settings), problems)
+        refuse_incomplete(case, varied | dict(searched), problems)
     everything: list[Point] = []
     if not problems.found:
         refuse_repeated(found, problems)
         everything = points(found, grid, given.get("grid", root), allow_large, problems)
-    return exclude(everything, given["exclude"], problems) if "exclude" in given else everything
+    if "exclude" in given and "search" in given:
+        problems.about(given["exclude"], "not beside search; leave the cases or values out themselves")
+    elif "exclude" in given:
+        return exclude(everything, given["exclude"], problems)
+    return everything

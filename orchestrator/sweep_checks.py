@@ -71,6 +71,12 @@ def _last_steps(points: Sequence[Point], facts: Facts) -> set[int | None]:
     }
 
 
+def longest(points: Sequence[Point], facts: Facts) -> int | None:
+    """The steps of the longest of these trials; None where that is not known."""
+    lasts = _last_steps(points, facts)
+    return None if None in lasts else max((last for last in lasts if last is not None), default=None)
+
+
 def _check_count(
     points: Sequence[Point], measured: Item, measure: Mapping[str, Request], facts: Facts, problems: Problems
 ) -> None:

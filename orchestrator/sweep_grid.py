@@ -99,11 +99,14 @@ def refuse_second_places(given: Mapping[str, Item], earlier: Mapping[str, Item],
             )
 
 
-def refuse_incomplete(case: Case, axes: Mapping[str, Axis], problems: Problems) -> None:
-    """Refuse a case whose trials lack a field, or have not exactly one of steps and epochs."""
+def refuse_incomplete(case: Case, varied: Mapping[str, Item], problems: Problems) -> None:
+    """Refuse a case whose trials lack a field, or have not exactly one of steps and epochs.
+
+    `varied` are the fields that grid and search set.
+    """
     if not isinstance(case.item.value, dict):
         return
-    there = places(case.settings) | {field: axis.item for field, axis in axes.items()}
+    there = places(case.settings) | dict(varied)
     for field, default in DEFAULTS.items():
         if default is dataclasses.MISSING and field not in there:
             problems.about(case.item, f"{field} is missing")

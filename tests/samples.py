@@ -27,6 +27,10 @@ class SampleSweep:
         text = self.text or f"name: {self.name}\ndescription: {self.description}\n"
         object.__setattr__(self, "text", text)
 
+    @property
+    def examples(self) -> list[TrialSpec]:
+        return [trial.spec for trial in self.trials]
+
 
 def sweep(count: int = 2, **changes: Any) -> SampleSweep:
     """`count` trials with as many seeds."""

@@ -124,7 +124,6 @@ CASES: list[tuple[str, str, list[str]]] = [
         ],
     ),
     ("unknown top close", BASE + "gird: {seed: [0]}\n", [":3: gird: unknown; did you mean grid?"]),
-    ("search", BASE + "search: {sampler: tpe}\n", [":3: search: not available in this version"]),
     (
         "no trial",
         NAME,

@@ -94,6 +94,22 @@ def constant(kind: str, name: str, variable: str) -> Any:
     return None
 
 
+def record(name: str) -> dict[str, Any]:
+    """The columns of a measurement, with their annotations (Any where they cannot be read). Reads source only.
+
+    >>> record("gradient_overlap")["f_top"]
+    float | None
+    """
+    for node in _source(_module_name("measurements", name)).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Record":
+            return {
+                field.target.id: _evaluate(field.annotation, Any)
+                for field in node.body
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            }
+    return {}
+
+
 def digest(kind: str, name: str) -> str:
     """SHA-256 of the source file that `name` means, in hexadecimal; what that file imports is not in it."""
     file = _file(_module_name(kind, name))

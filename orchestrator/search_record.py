@@ -1,0 +1,68 @@
+"""What a search has asked for: kept beside the results, so that one that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from orchestrator.search_space import Parameters
+from orchestrator.store import ResultStore, StoreError
+
+CHUNK = 100
+"""Entries of a file: a file that grows is written again for each of them."""
+
+
+@dataclass
+class Asked:
+    """One question to the sampler and its answer. Numbers count from 0; a repeated answer means the same trial."""
+
+    number: int
+    trial_id: str
+    parameters: Parameters
+    notes: dict[str, Any] = field(default_factory=dict)  # what sampler and pruner remember by it
+
+
+class Record:
+    """The stored answers of one search, `search/<key>-<chunk>.json`, in order."""
+
+    def __init__(self, store: ResultStore, key: str) -> None:
+        self._store, self._key = store, key
+        self._unsaved: set[int] = set()
+        self.asked: list[Asked] = read(store, key)
+
+    def add(self, asked: Asked) -> None:
+        """Put it last; `save` makes it durable."""
+        self.asked.append(asked)
+        self.changed(asked.number)
+
+    def changed(self, number: int) -> None:
+        """This entry is to be written again with the next `save`."""
+        self._unsaved.add(number // CHUNK)
+
+    def save(self) -> None:
+        """Write what has changed. Raises StoreError; then nothing is lost, and the next call writes it."""
+        for chunk in sorted(self._unsaved):
+            entries = [asdict(asked) for asked in self.asked[chunk * CHUNK : (chunk + 1) * CHUNK]]
+            content = "".join(json.dumps(entry) + "\n" for entry in entries)
+            self._store.write_asked(f"{self._key}-{chunk:05d}.json", content.encode())
+            self._unsaved.discard(chunk)
+
+
+def read(store: ResultStore, key: str) -> list[Asked]:
+    """The stored answers of a search, in order; none where there are none. Raises StoreError."""
+    found: list[Asked] = []
+    for name, content in store.read_asked(key).items():
+        try:
+            entries: Sequence[Mapping[str, Any]] = [json.loads(line) for line in content.splitlines()]
+            found += [Asked(**entry) for entry in entries]
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{store}: search/{name}: is damaged ({error}); without it the search starts anew: delete it first"
+            ) from error
+    if [asked.number for asked in found] != list(range(len(found))):
+        raise StoreError(
+            f"{store}: search/{key}-*.json: some are missing; without them the search starts anew: delete the rest first"
+        )
+    return found
