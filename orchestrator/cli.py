@@ -139,7 +139,25 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
     from orchestrator.plan import plan as plan_of
 
     sweep = load(file, data, yes)
+    if sweep.searches:
+        plan_searches(sweep, results or f"results/{sweep.name}", data, as_json)
+        return
     planned = plan_of(sweep, finished_trials(results or f"results/{sweep.name}"), data=data)
+    click.echo(json.dumps(planned.as_json()) if as_json else as_text(planned))
+
+
+def plan_searches(sweep: "Sweep", results: str, data: Path | None, as_json: bool) -> None:
+    """`plan` of a sweep whose trials follow from each other."""
+    from orchestrator.search_endings import found_all
+    from orchestrator.search_plan import as_text, plan
+    from orchestrator.store import ResultStore, StoreError
+
+    try:
+        there = "://" in results or Path(results).exists()
+        found = found_all(ResultStore(results), sweep.searches) if there else []
+    except StoreError as error:
+        refuse(str(error))
+    planned = plan(sweep, found, data=data)
     click.echo(json.dumps(planned.as_json()) if as_json else as_text(planned))
 
 

@@ -96,13 +96,13 @@ def plan(sweep: Sweep, finished: Mapping[str, str], *, data: Path | None = None)
     vary = [f.name for f in dataclasses.fields(TrialSpec) if _differ(specs, f.name)]
     common = {
         k: v
-        for k, v in _values(specs[0], (f.name for f in dataclasses.fields(TrialSpec))).items()
+        for k, v in values_of(specs[0], (f.name for f in dataclasses.fields(TrialSpec))).items()
         if k not in vary
     }
-    costs = _Costs(Facts(data_folder(data), sweep.folder))
+    costs = Costs(Facts(data_folder(data), sweep.folder))
     with importable(sweep.folder):
         trials = [
-            PlannedTrial(spec.trial_id, _values(spec, vary), costs.of(spec), finished.get(spec.trial_id))
+            PlannedTrial(spec.trial_id, values_of(spec, vary), costs.of(spec), finished.get(spec.trial_id))
             for spec in specs
         ]
     return Plan(sweep.name, sweep.description, common, tuple(trials))
@@ -113,7 +113,7 @@ def _differ(specs: Sequence[TrialSpec], field: str) -> bool:
     return any(getattr(spec, field) != first for spec in specs)
 
 
-def _values(spec: TrialSpec, names: Iterable[str]) -> dict[str, Any]:
+def values_of(spec: TrialSpec, names: Iterable[str]) -> dict[str, Any]:
     values = {name: plain(getattr(spec, name)) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -123,7 +123,7 @@ def _sum(numbers: Iterable[Any]) -> Any:
     return None if None in found else sum(found)
 
 
-class _Costs:
+class Costs:
     """Estimates costs, once for all trials that differ only in what costs nothing."""
 
     def __init__(self, facts: Facts) -> None:
@@ -196,21 +196,21 @@ def as_text(plan: Plan, shown: int = SHOWN) -> str:
     words = [f"{counts.pop('trials'):,} trials", f"{counts.pop('left'):,} to run"]
     words += [f"{count:,} {status}" for status, count in counts.items()]
     lines = [f"{plan.name}: {', '.join(words)}", *plan.description.splitlines(), ""]
-    lines += [f"  {name}: {_flow(value)}" for name, value in plan.common.items() if name != "measure"]
+    lines += [f"  {name}: {flow(value)}" for name, value in plan.common.items() if name != "measure"]
     lines += [
         "  measure:",
-        *(f"    {name}: {_flow(request)}" for name, request in plan.common["measure"].items()),
+        *(f"    {name}: {flow(request)}" for name, request in plan.common["measure"].items()),
         "",
     ]
-    lines += _columns([_row(trial) for trial in plan.trials[:shown]])
+    lines += columns([_row(trial) for trial in plan.trials[:shown]])
     if len(plan.trials) > shown:
         lines.append(f"… and {len(plan.trials) - shown:,} more; --json lists all")
     total = plan.total()
     lines += [
         "",
-        f"To run: {_number(total.steps)} steps, {_number(total.hessian_products)} Hessian products; about "
-        f"{_number(total.training_epochs)} epochs of training, and measuring takes as long as "
-        f"{_number(total.measuring_epochs)} epochs.",
+        f"To run: {number(total.steps)} steps, {number(total.hessian_products)} Hessian products; about "
+        f"{number(total.training_epochs)} epochs of training, and measuring takes as long as "
+        f"{number(total.measuring_epochs)} epochs.",
     ]
     return "\n".join(lines)
 
@@ -220,15 +220,15 @@ def _row(trial: PlannedTrial) -> dict[str, str]:
     return {
         "trial_id": trial.trial_id,
         "status": trial.status or "-",
-        **{name: _flow(value) for name, value in trial.varying.items()},
-        "steps": _number(cost.steps),
-        "measured": _number(cost.measured_steps),
-        "products": _number(cost.hessian_products),
-        "epochs": f"{_number(cost.training_epochs)} + {_number(cost.measuring_epochs)}",
+        **{name: flow(value) for name, value in trial.varying.items()},
+        "steps": number(cost.steps),
+        "measured": number(cost.measured_steps),
+        "products": number(cost.hessian_products),
+        "epochs": f"{number(cost.training_epochs)} + {number(cost.measuring_epochs)}",
     }
 
 
-def _columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
+def columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Rows as lines of aligned columns under their names."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([row.get(name, "-") for name in names] for row in rows)]
@@ -238,10 +238,10 @@ def _columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """A number with few digits; `?` where it is not known.
 
-    >>> _number(12345), _number(0.517), _number(None)
+    >>> number(12345), number(0.517), number(None)
     ('12,345', '0.5', '?')
     """
     if value is None:
@@ -249,14 +249,14 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if isinstance(value, int) or value >= 10 else f"{value:.1f}"
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A plain value as one would write it in the sweep file, on one line.
 
-    >>> _flow({"name": "mlp", "widths": [200, 200], "bias": False})
+    >>> flow({"name": "mlp", "widths": [200, 200], "bias": False})
     '{name: mlp, widths: [200, 200], bias: false}'
     """
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {flow(item)}' for key, item in value.items())}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
+        return f"[{', '.join(map(flow, value))}]"
     return value if isinstance(value, str) else json.dumps(value)

@@ -72,6 +72,18 @@ def subspace_overlaps(path: str | Path) -> pd.DataFrame:
     return _frame(_subspace_overlaps(_measurements([path])))
 
 
+def searched(path: str | Path) -> pd.DataFrame:
+    """One row per trial that a search asked for, in the order of asking; no rows where the sweep has no search.
+
+    Columns: `search` (which one, where there are several), `number` (of the question, from 0), `trial_id`, `status` (null
+    while it is not finished), `value` (the last of the metric; null for trials that diverged or failed), `best` (of the
+    completed trials up to here), and one for each parameter, such as `learning_rate` and `optimizer.sgd.momentum`.
+    """
+    from orchestrator.search_table import searched as table
+
+    return table(path)
+
+
 def load(paths: Iterable[str | Path]) -> Results:
     """All tables of several sweeps, one under the other.
 

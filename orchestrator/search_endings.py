@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,16 @@ def belongs(search: Search, asked: Asked) -> bool:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best completed trial."""
+
+    trial_id: str
+    number: int  # of the question
+    value: float
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Found:
     """How far one search has come. `best` is None where no trial has completed yet."""
 
@@ -90,16 +100,6 @@ class Found:
             return f"best {self.metric}{of}: none yet"
         values = " ".join(f"{name}={_short(value)}" for name, value in self.best.parameters.items())
         return f"best {self.metric}{of}: {self.best.value:.6g}, trial {self.best.trial_id}: {values}"
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best completed trial."""
-
-    trial_id: str
-    number: int
-    value: float
-    parameters: Mapping[str, Any]
 
 
 def found(search: Search, asked: Iterable[Asked], ended: Mapping[str, Ending]) -> Found:
@@ -131,15 +131,10 @@ def _best(method: Method, asked: Iterable[Asked], ended: Mapping[str, Ending]) -
     return best
 
 
-def found_all(
-    store: ResultStore, searches: Iterable[Search], statuses: Mapping[str, TrialStatus]
-) -> list[Found]:
+def found_all(store: ResultStore, searches: Sequence[Search]) -> list[Found]:
     """How far each search of a sweep has come. Raises StoreError."""
-    several = list(searches)
-    if not several:
-        return []
-    ended = endings(store, several[0].method.metric, statuses)
-    return [found(search, read(store, search.key), ended) for search in several]
+    ended = endings(store, searches[0].method.metric, store.finished())
+    return [found(search, read(store, search.key), ended) for search in searches]
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,8 @@
-"""What a search has asked for: kept beside the results, so that one that was killed goes on where it was."""
+"""What a search has asked for: kept beside the results, so that one that was killed goes on where it was.
+
+search/<key>.json               what is searched, for readers of results: name, metric, direction, parameters
+search/<key>-<chunk>.jsonl      what was asked, CHUNK answers in each file
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from orchestrator.search_space import Parameters
+from orchestrator.search_space import Choice, Distribution, Parameters, Range
 from orchestrator.store import ResultStore, StoreError
+from orchestrator.sweep_search import Search
 
 CHUNK = 100
 """Entries of a file: a file that grows is written again for each of them."""
@@ -25,12 +30,13 @@ class Asked:
 
 
 class Record:
-    """The stored answers of one search, `search/<key>-<chunk>.json`, in order."""
+    """The stored answers of one search, in order."""
 
-    def __init__(self, store: ResultStore, key: str) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: ResultStore, search: Search) -> None:
+        self._store, self._key = store, search.key
         self._unsaved: set[int] = set()
-        self.asked: list[Asked] = read(store, key)
+        self._head: bytes | None = json.dumps(heading(search)).encode()
+        self.asked: list[Asked] = read(store, search.key)
 
     def add(self, asked: Asked) -> None:
         """Put it last; `save` makes it durable."""
@@ -43,10 +49,13 @@ class Record:
 
     def save(self) -> None:
         """Write what has changed. Raises StoreError; then nothing is lost, and the next call writes it."""
+        if self._head:
+            self._store.write_asked(f"{self._key}.json", self._head)
+            self._head = None
         for chunk in sorted(self._unsaved):
             entries = [asdict(asked) for asked in self.asked[chunk * CHUNK : (chunk + 1) * CHUNK]]
             content = "".join(json.dumps(entry) + "\n" for entry in entries)
-            self._store.write_asked(f"{self._key}-{chunk:05d}.json", content.encode())
+            self._store.write_asked(f"{self._key}-{chunk:05d}.jsonl", content.encode())
             self._unsaved.discard(chunk)
 
 
@@ -63,6 +72,29 @@ def read(store: ResultStore, key: str) -> list[Asked]:
             ) from error
     if [asked.number for asked in found] != list(range(len(found))):
         raise StoreError(
-            f"{store}: search/{key}-*.json: some are missing; without them the search starts anew: delete the rest first"
+            f"{store}: search/{key}-*.jsonl: some are missing; without them the search starts anew: delete the rest first"
         )
     return found
+
+
+def heading(search: Search) -> dict[str, Any]:
+    """What a search is about, in JSON's types."""
+    method = search.method
+    return {
+        "name": search.name,
+        "metric": method.metric,
+        "direction": method.direction,
+        "sampler": method.sampler,
+        "pruner": method.pruner,
+        "trials": method.trials,
+        "parameters": {name: asdict(found) for name, found in method.space.parameters.items()},
+    }
+
+
+def distribution(found: Mapping[str, Any]) -> Distribution:
+    """A parameter of `heading` as it was.
+
+    >>> distribution({"low": 1, "high": 9, "log": False, "step": 2})
+    Range(low=1, high=9, log=False, step=2)
+    """
+    return Choice(tuple(found["values"])) if "values" in found else Range(**found)

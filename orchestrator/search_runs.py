@@ -25,7 +25,7 @@ class SearchRun:
     """One search. Trials are different ones; an answer that comes again is told the result of its trial."""
 
     def __init__(self, search: Search, store: ResultStore, ended: Mapping[str, Ending]) -> None:
-        self.search, self._record = search, Record(store, search.key)
+        self.search, self._record = search, Record(store, search)
         self._study = Study(search.method, search.key, search.longest)
         self._ended = {
             key: ending for key, ending in ended.items() if ending.status is not TrialStatus.FAILED

@@ -18,7 +18,10 @@ from orchestrator.files import Folder
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.labels import labels
 from orchestrator.run_content import last_line
+from orchestrator.search_endings import Found, belongs, found_all
+from orchestrator.search_record import read
 from orchestrator.store import ResultStore
+from orchestrator.sweep import Sweep
 from workers.result import TrialStatus
 from workers.spec import TrialSpec
 
@@ -70,6 +73,7 @@ class Status:
     driver: str | None  # `host, process N`, if one is alive
     died: str | None  # the same of the last one, if that came to no end of its own
     resume: str  # the command that goes on
+    searches: Sequence[Found] = ()  # how far each is
 
     def text(self) -> str:
         """As lines for people."""
@@ -80,6 +84,8 @@ class Status:
         lines = [f"{self.name} in {self.path}", f"{total}{', '.join(counts) or 'nothing finished yet'}"]
         if self.pending is None:
             lines.append("how many are left is not known: the stored sweep file cannot be read here")
+        for search in self.searches:
+            lines.append(f"{search.asked} of {search.trials} trials asked for; {search.line}")
         if self.half_finished:
             lines.append(f"{len(self.half_finished)} of the pending go on from checkpoints")
         lines += [
@@ -122,7 +128,14 @@ def status(path: str | Path) -> Status:
         if trial_id not in rows or rows[trial_id]["status"] == TrialStatus.FAILED
     }
     ended = {trial_id: row for trial_id, row in rows.items() if trial_id not in current}
-    left = None if specs is None else {spec.trial_id for spec in specs} - ended.keys() - current.keys()
+    searches = searches_of(store)
+    trials = sum(search.trials for search in searches) if searches else None if specs is None else len(specs)
+    known = None if specs is None else {spec.trial_id for spec in specs}
+    left = (
+        None
+        if trials is None or known is None
+        else max(0, trials - len(known & (ended.keys() | current.keys())))
+    )
     label = trial_labels(specs or (), rows.values())
     file = sweep_file(store, heartbeat)
     saved = {key: step for key, step in saved_steps(store.folder).items() if key not in {*ended, *current}}
@@ -130,8 +143,8 @@ def status(path: str | Path) -> Status:
     return Status(
         name=name,
         path=str(path),
-        trials=None if specs is None else len(specs),
-        pending=None if left is None else len(left),
+        trials=trials,
+        pending=left,
         finished={str(final): sum(row["status"] == final for row in ended.values()) for final in FINAL},
         running=[RunningTrial(key, label.get(key, key), at.step, at.loss) for key, at in current.items()],
         failures=[
@@ -142,7 +155,7 @@ def status(path: str | Path) -> Status:
                 row["error_type"],
                 last_line(row["error"] or "", str(row["error_type"])) or str(row["error_type"]),
                 row["error"] or "",
-                rerun_command(store, name, file, trial_id),
+                rerun_command(store, name, file, None if searches else trial_id),
             )
             for trial_id, row in ended.items()
             if row["status"] == TrialStatus.FAILED
@@ -156,11 +169,32 @@ def status(path: str | Path) -> Status:
         driver=last if alive else None,
         died=None if alive or heartbeat is None or heartbeat.ended else last,
         resume=shlex.join(["tiny-subspace", "run", file, *results_option(store, name)]),
+        searches=searches,
     )
 
 
+def searches_of(store: ResultStore) -> list[Found]:
+    """How far each search of the stored sweep file is; none where it has none, or cannot be read here."""
+    sweep = stored_sweep(store) if store.folder.names(store.SEARCH) else None
+    return found_all(store, sweep.searches) if sweep and sweep.searches else []
+
+
 def planned_trials(store: ResultStore) -> list[TrialSpec] | None:
-    """The trials of the stored sweep file, or None where it needs files of the user's own that are not here."""
+    """The trials of the stored sweep file, or None where it needs files of the user's own that are not here.
+
+    Those of a search are the ones that it has asked for.
+    """
+    sweep = stored_sweep(store)
+    if sweep is None:
+        return None
+    specs = [trial.spec for trial in sweep.trials]
+    for search in sweep.searches:
+        specs += [search.spec(one.parameters) for one in read(store, search.key) if belongs(search, one)]
+    return list({spec.trial_id: spec for spec in specs}.values())
+
+
+def stored_sweep(store: ResultStore) -> Sweep | None:
+    """The stored sweep file, or None where it needs files of the user's own that are not here."""
     from orchestrator.sweep import SweepError, load_sweep
 
     file = sweep_file(store, store.read_heartbeat())
@@ -169,10 +203,9 @@ def planned_trials(store: ResultStore) -> list[TrialSpec] | None:
             file = f"{folder}/{store.SWEEP}"
             Path(file).write_text(store.sweep_text(), encoding="utf-8")
         try:
-            sweep = load_sweep(file, allow_large=True)
+            return load_sweep(file, allow_large=True)
         except (SweepError, OSError):
             return None
-    return [trial.spec for trial in sweep.trials]
 
 
 def sweep_file(store: ResultStore, heartbeat: Heartbeat | None) -> str:
@@ -187,10 +220,11 @@ def sweep_file(store: ResultStore, heartbeat: Heartbeat | None) -> str:
     return f"{str(store).rstrip('/')}/{store.SWEEP}"
 
 
-def rerun_command(store: ResultStore, name: str, file: str, trial_id: str) -> str:
-    """The command that runs one trial again in this process, where breakpoints work."""
-    command = ["tiny-subspace", "run", file, "--executor", "local", "--debug", "--only", trial_id]
-    return shlex.join([*command, *results_option(store, name)])
+def rerun_command(store: ResultStore, name: str, file: str, trial_id: str | None) -> str:
+    """The command that runs one trial again in this process, where breakpoints work; without one, all that failed."""
+    command = ["tiny-subspace", "run", file, "--executor", "local", "--debug"]
+    only = [] if trial_id is None else ["--only", trial_id]
+    return shlex.join([*command, *only, *results_option(store, name)])
 
 
 def results_option(store: ResultStore, name: str) -> list[str]:

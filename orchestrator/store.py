@@ -44,7 +44,7 @@ class ResultStore:
         */0-columns.parquet                 no rows, every column: what a plain reader takes the columns from
         */part-<digest>.parquet             many trials, merged by `compact`
         */.damaged-…                        files that a crash had torn; their trials ran again
-        search/<key>-<chunk>.json           what a search has asked for
+        search/<key>-<chunk>.jsonl          what a search has asked for
         checkpoints/  .driver.json
 
     Only the driver writes here. A reader sees a file whole or not at all, and both tables read with nothing
@@ -231,11 +231,6 @@ class ResultStore:
         except OSError as error:
             raise StoreError(f"{self}: cannot be read: {reason(error)}") from error
         return {name: content for name, content in read.items() if content is not None}
-
-    def search_heading(self) -> Mapping[str, object] | None:
-        """`search` of the stored sweep file, or None where it has none. StoreError where there is no file."""
-        found = self._sweep_heading().get("search")
-        return found if isinstance(found, Mapping) else None
 
     # --- the driver's sign of life ---
 
