@@ -35,7 +35,7 @@ def searched(path: str | Path) -> pd.DataFrame:
             _pairs(folder, tables.MEASUREMENTS, about["metric"])
         )  # the last step outweighs those before
         best, better = None, max if about["direction"] == "maximize" else min
-        for one in _asked(folder, key):
+        for one in asked(path, key):
             how = status.get(one["trial_id"])
             value = values.get(one["trial_id"]) if how in ("completed", "pruned") else None
             if how == "completed" and value is not None:
@@ -46,8 +46,9 @@ def searched(path: str | Path) -> pd.DataFrame:
     return frame.astype({"value": float, "best": float})
 
 
-def _asked(folder: Folder, key: str) -> list[dict[str, Any]]:
-    """The answers in order, each trial once."""
+def asked(path: str | Path, key: str) -> list[dict[str, Any]]:
+    """Number, trial_id and parameters of what a search asked for, in order, each trial once. Raises OSError."""
+    folder = Folder.at(path)
     found: dict[str, dict[str, Any]] = {}
     for name in folder.names(FOLDER):
         if name.startswith(f"{key}-") and (content := folder.read(f"{FOLDER}/{name}")):
@@ -62,3 +63,22 @@ def _pairs(folder: Folder, table: str, column: str) -> list[tuple[str, Any]]:
     read = tables.read(folder, table, ["trial_id", *order, column])
     rows = read.sort_by([(name, "ascending") for name in order]).to_pylist() if order else read.to_pylist()
     return [(row["trial_id"], row[column]) for row in rows if row[column] is not None]
+
+
+def best_of_searches(searched: pd.DataFrame, most: int) -> set[str]:
+    """The trial_ids of the best completed trials, so many altogether, as far as there are; as many of each search.
+
+    >>> searched = pd.DataFrame({"search": "a", "trial_id": ["x", "y", "z"], "status": "completed",
+    ...                          "value": [0.5, 0.3, 0.4], "best": [0.5, 0.3, 0.3]})
+    >>> sorted(best_of_searches(searched, 2))
+    ['y', 'z']
+    """
+    done = searched[(searched.status == "completed") & searched.value.notna()]
+    if done.empty:
+        return set()
+    each = max(1, most // done.search.nunique())
+    found: set[str] = set()
+    for _, own in done.groupby("search"):
+        falling = own.best.iloc[-1] <= own.value.min()
+        found |= set(own.sort_values("value", ascending=falling, kind="stable").trial_id[:each])
+    return found

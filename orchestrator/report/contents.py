@@ -22,6 +22,7 @@ from orchestrator.report.figures import (
     layer_mass,
     level_crossing,
     scalars,
+    search,
     stability,
     subspace_overlap,
     theory,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.report.figure import Figure, Stored, Table
 
 MODULES = (
+    search,
     gradient_in_top,
     subspace_overlap,
     dimension,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from orchestrator import results
-from orchestrator.report.grouping import Groups, group
+from orchestrator.report.grouping import MOST_LINES, Groups, group
+from orchestrator.search_table import best_of_searches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +46,22 @@ class Stored:
 
     @cached_property
     def groups(self) -> Groups:
-        """Panels and lines, the same in every figure."""
-        return group(self.trials)
+        """Panels and lines, the same in every figure; of a search those of its best trials, which are alike seldom."""
+        best = best_of_searches(self.searched, MOST_LINES)
+        if not best:
+            return group(self.trials)
+        others = ~self.trials.trial_id.isin(self.searched.trial_id)
+        found = group(self.trials[others | self.trials.trial_id.isin(best)])
+        left_out = (
+            f"Of {len(self.searched)} trials of a search the best {len(best)} are drawn. {found.left_out}"
+        )
+        return replace(found, left_out=left_out.strip())
+
+    @cached_property
+    def searched(self) -> pd.DataFrame:
+        """One row for each finished trial that a search asked for, as `results.searched`."""
+        found = results.searched(self.path)
+        return found[found.trial_id.isin(self.trials.trial_id)]
 
     @cached_property
     def sweep(self) -> str:
