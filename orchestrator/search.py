@@ -120,7 +120,7 @@ class Study:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._ids[number])
         self._storage.set_trial_intermediate_value(trial_id, step, value)
         with quiet():
-            return self._study.pruner.prune(self._study, self._trial(number))
+            return bool(self._study.pruner.prune(self._study, self._trial(number)))
 
     def tell(self, number: int, ending: Ending) -> None:
         """How a trial ended; one without a value counts as failed."""
@@ -151,8 +151,10 @@ class Study:
         from scipy.stats import qmc
 
         names = list(self._method.space.parameters)
-        shares = qmc.Sobol(len(names), rng=self._method.seed).fast_forward(number).random()[0]
-        place = dict(zip(names, shares, strict=True))
+        sequence = qmc.Sobol(len(names), rng=self._method.seed)
+        if number:
+            sequence.fast_forward(number)
+        place = dict(zip(names, sequence.random()[0], strict=True))
         return self._method.space.draw(lambda name, distribution: distribution.at(float(place[name])))[0]
 
 

@@ -60,7 +60,7 @@ def asked(path: str | Path, key: str) -> list[dict[str, Any]]:
 def _pairs(folder: Folder, table: str, column: str) -> list[tuple[str, Any]]:
     """trial_id and value of a column, by step where there are steps; nothing where it is null."""
     order = ["step"] if table == tables.MEASUREMENTS else []
-    read = tables.read(folder, table, ["trial_id", *order, column])
+    read = tables.read(folder, table, ["trial_id", *order, column], tables.ignore)  # `trials` tells of damage
     rows = read.sort_by([(name, "ascending") for name in order]).to_pylist() if order else read.to_pylist()
     return [(row["trial_id"], row[column]) for row in rows if row[column] is not None]
 

@@ -51,6 +51,138 @@ def bomb() -> str:
 # the names that there are of a kind.
 CASES: list[tuple[str, str, list[str]]] = [
     ("empty", "", [":1: empty; a sweep has at least a name and a trial"]),
+    (
+        "search empty",
+        BASE + "search: {}\n",
+        [
+            ":3: search: metric is missing",
+            ":3: search: direction is missing",
+            ":3: search: space is missing",
+            ":3: search: trials is missing",
+        ],
+    ),
+    ("search list", BASE + "search: [tpe]\n", [":3: search: ['tpe']: must be a mapping"]),
+    (
+        "search keys",
+        BASE
+        + "search:\n  sampler: tpee\n  trails: 8\n  trials: 0\n  metric: f_topp\n  direction: up\n  pruner: 1\n  seed: -1\n  space: {learning_rate: {log_uniform: [0.01, 1]}}\n",
+        [
+            ":4: search.sampler: 'tpee': must be one of tpe, random, cmaes, qmc, grid",
+            ":5: search.trails: unknown; did you mean trials?",
+            ":6: search.trials: 0: must be a whole number of at least 1",
+            ":7: search.metric: 'f_topp': unknown; did you mean f_top?",
+            ":8: search.direction: 'up': must be one of maximize, minimize",
+            ":9: search.pruner: 1: must be one of none, median, hyperband",
+            ":10: search.seed: -1: must be a whole number of at least 0",
+        ],
+    ),
+    (
+        "search metric",
+        BASE
+        + "measure: {loss: {}}\nsearch: {trials: 1, metric: eigenvalues, direction: minimize, space: {seed: {int: [0, 3]}}}\n",
+        [
+            ":4: search.metric: 'eigenvalues': unknown; there are epoch, batch_loss, gradient_norm, hessian_products, train_loss, train_accuracy, test_loss, test_accuracy"
+        ],
+    ),
+    (
+        "search metric elsewhere",
+        BASE
+        + "measure: {loss: {}}\nsearch: {trials: 1, metric: sharpness, direction: minimize, space: {seed: {int: [0, 3]}}}\n",
+        [":4: search.metric: 'sharpness': is not measured; add top_eigenpairs to measure"],
+    ),
+    (
+        "search space",
+        BASE
+        + """search:
+  trials: 9
+  metric: test_loss
+  direction: minimize
+  space:
+    steps: {int: [1, 9]}
+    sede: {int: [1, 2]}
+    learning_rate: {log_uniform: [0, 1]}
+    batch_size: {uniform: [16, 64]}
+    seed: {int: [0, 9], step: 2}
+    loss_bound: {uniform: [2, 1]}
+    precision: {choice: [float32, float16]}
+    loss: [mse]
+    measurement_samples: {int: [1, 9], uniform: [1, 2]}
+    initialization: {choice: [torch, torch], step: 1}
+    batch_norm: {choice: [eval, eval]}
+""",
+        [
+            ":8: search.space.steps: also given as trial.steps on line 2; a parameter has one place",
+            ":9: search.space.sede: unknown; did you mean seed?",
+            ":10: search.space.learning_rate.log_uniform: [0, 1]: must be above 0, for a logarithm",
+            ":11: search.space.batch_size: takes whole numbers only; give {int: [low, high]}",
+            ":12: search.space.seed.step: 2: does not lead from 0 to 9",
+            ":13: search.space.loss_bound.uniform: [2, 1]: must go from a lower to a higher number",
+            ":14: search.space.precision.choice[1]: 'float16': must be one of float32, float64",
+            ":15: search.space.loss: ['mse']: must be {uniform: [low, high]}, {log_uniform: [low, high]}, {int: [low, high]} or {choice: [values]}",
+            ":16: search.space.measurement_samples: {int: [1, 9], uniform: [1, 2]}: must be {uniform: [low, high]}, {log_uniform: [low, high]}, {int: [low, high]} or {choice: [values]}",
+            ":17: search.space.initialization.step: unknown; there are choice",
+            ":18: search.space.batch_norm.choice[1]: 'eval': is there already; a value comes once",
+        ],
+    ),
+    (
+        "search components",
+        NAME
+        + """trial: {steps: 5}
+search:
+  trials: 9
+  metric: test_loss
+  direction: minimize
+  space:
+    architecture: {choice: [{name: mlp, widths: {choice: [[16], [0]]}}, softmax, mpl]}
+    optimizer: {choice: [{name: sgd, momentum: {uniform: [0, 1.5]}, beta: 1}, adam, adam]}
+    dataset: {name: digits}
+""",
+        [
+            ":8: search.space.architecture.choice[0].widths.choice[1]: [0]: must be a list of whole numbers of at least 1",
+            ":8: search.space.architecture.choice[2]: architectures: no 'mpl'; there are <architectures> (or a dotted name of your own)",
+            ":9: search.space.optimizer.choice[0].momentum.uniform[1]: 1.5: must be a number of at least 0 and below 1",
+            ":9: search.space.optimizer.choice[0].beta: unknown; there are name, momentum, nesterov, weight_decay",
+            ":9: search.space.optimizer.choice[2]: 'adam': adam is there already; with options to search it comes once",
+            ":10: search.space.dataset: {name: 'digits'}: has no option to search; each would be {uniform: [low, high]}, {log_uniform: [low, high]}, {int: [low, high]} or {choice: [values]}",
+        ],
+    ),
+    (
+        "search beside grid and exclude",
+        BASE
+        + "grid: {learning_rate: [0.1, 1]}\nexclude: [{learning_rate: 1}]\nsearch: {trials: 9, metric: test_loss, direction: minimize, space: {learning_rate: {uniform: [0.1, 1]}}}\n",
+        [
+            ":4: exclude: not beside search; leave the cases or values out themselves",
+            ":5: search.space.learning_rate: also given as grid.learning_rate on line 3; a parameter has one place",
+        ],
+    ),
+    (
+        "search grid without end",
+        BASE
+        + "search: {sampler: grid, metric: test_loss, direction: minimize, space: {learning_rate: {uniform: [0.1, 1]}}}\n",
+        [
+            ":3: search.space.learning_rate: a grid needs values that can be counted: {choice: [values]} or {int: [low, high]}"
+        ],
+    ),
+    (
+        "search cmaes",
+        BASE
+        + "search: {sampler: cmaes, trials: 9, metric: test_loss, direction: minimize, space: {seed: {int: [0, 9]}, batch_size: {choice: [8, 9]}}}\n",
+        [
+            ":3: search.sampler: 'cmaes': needs at least 2 numbers to search in every trial; choices it leaves to chance"
+        ],
+    ),
+    (
+        "search too many",
+        BASE
+        + "search: {sampler: grid, metric: test_loss, direction: minimize, space: {seed: {int: [0, 1000]}, batch_size: {int: [1, 1000]}}}\n",
+        [":3: search: 1,001,000 trials; more than 100,000 need --yes"],
+    ),
+    (
+        "search whole trials",
+        BASE
+        + "search: {trials: 9, metric: test_loss, direction: minimize, space: {measurement_samples: {int: [5, 5000]}}}\n",
+        [":3: search.space.measurement_samples: {int: [5, 5000]}: mnist5k has only 4000 training samples"],
+    ),
     ("comments", "# nothing\n", [":1: empty; a sweep has at least a name and a trial"]),
     ("list", "- name: s\n", [":1: [{name: 's'}]: must be a mapping"]),
     ("scalar", "hello\n", [":1: 'hello': must be a mapping"]),

@@ -65,3 +65,11 @@ def test_checkpoints(tmp_path: Path) -> None:
     assert (never["saves"], never["bytes"]) == (0, 0)
     assert often["saves"] > 0
     assert often["bytes"] > 12 * 4 * 89_610  # weights, momentum and ten eigenvectors
+
+
+def test_search(tmp_path: Path) -> None:
+    found = run(tmp_path, "search.py", "--trials", "3", "--seeds", "2")
+    assert [row["sampler"] for row in found["samplers"]] == ["random", "qmc", "tpe", "cmaes"]
+    for row in found["samplers"]:
+        assert len(row["best"]) == 2
+        assert min(row["best"]) > 0

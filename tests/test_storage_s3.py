@@ -10,6 +10,7 @@ import moto.s3.models
 import pandas as pd
 import pytest
 import samples
+import searching
 from moto.server import ThreadedMotoServer
 
 from orchestrator import results
@@ -94,6 +95,23 @@ def test_its_state_is_told_and_its_runs_are_mirrored(store, tmp_path):
     assert "--results s3://bucket/results/sample" in found.failures[0].rerun
     assert mirror(str(store), f"sqlite:///{tmp_path / 'mlflow.db'}") == 2
     assert done in store.finished()
+
+
+def test_a_search_that_stopped_goes_on_and_its_record_lies_there(bucket, tmp_path):
+    search = (
+        f"{{sampler: cmaes, trials: 6, metric: train_loss, direction: minimize, space: {searching.SPACE}}}"
+    )
+    some, place = searching.sweep(tmp_path, search), "s3://bucket/results/s"
+    first, second = searching.Counted(dies_at=4), searching.Counted()
+    assert searching.run(some, ResultStore(place), first).exit_code == 1
+    assert searching.run(some, ResultStore(place), second).exit_code == 0
+    assert second.begun.total() == 3
+    assert len(ResultStore(place).finished()) == 6
+    table = results.searched(place)
+    assert table.number.tolist() == list(range(6))
+    assert set(table.trial_id) == first.begun.keys() | second.begun.keys()
+    assert f"results/s/search/{some.searches[0].key}-00000.jsonl" in objects(bucket)
+    assert status(place).searches[0].asked == 6
 
 
 def test_a_checkpoint_is_put_found_and_removed(bucket):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import plan
+from orchestrator.search_plan import plan as plan_search
 from orchestrator.sweep import load_sweep
 
 FOLDER = Path(__file__).parent.parent / "sweeps"
@@ -20,13 +21,14 @@ DOWNLOADED = {"mnist", "fashion_mnist", "cifar10", "cifar100"}
 def test_a_shipped_sweep_is_valid_and_says_what_must_come_out(file: Path, tmp_path: Path) -> None:
     sweep = load_sweep(file, data=tmp_path)
     assert sweep.name == file.stem
-    assert plan(sweep, {}, data=tmp_path).total().steps
+    planned = plan_search(sweep, [], data=tmp_path) if sweep.searches else plan(sweep, {}, data=tmp_path)
+    assert planned.total().steps
     assert "must come out:" in file.read_text(encoding="utf-8").replace("\n# ", " ")
 
 
 def test_every_experiment_has_a_file_and_a_small_one_without_a_download_or_a_gpu(tmp_path: Path) -> None:
     names = {file.stem for file in FILES}
-    assert names == {*EXPERIMENTS, *(f"{name}-small" for name in EXPERIMENTS), "quickstart"}
+    assert names == {*EXPERIMENTS, *(f"{name}-small" for name in EXPERIMENTS), "quickstart", "search"}
     for name in EXPERIMENTS:
         for trial in load_sweep(FOLDER / f"{name}-small.yaml", data=tmp_path).trials:
             assert trial.spec.dataset.name not in DOWNLOADED

@@ -7,12 +7,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from orchestrator import results
-from orchestrator.report.grouping import MOST_LINES, Groups, group
+from orchestrator.report.grouping import Groups, group
 from orchestrator.search_table import best_of_searches
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Drawing
+
+BEST = 4
+"""Trials of searches that are lines in figures by step: they differ in all that was searched, so labels are long."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Stored:
     @cached_property
     def groups(self) -> Groups:
         """Panels and lines, the same in every figure; of a search those of its best trials, which are alike seldom."""
-        best = best_of_searches(self.searched, MOST_LINES)
+        best = best_of_searches(self.searched, BEST)
         if not best:
             return group(self.trials)
         others = ~self.trials.trial_id.isin(self.searched.trial_id)
