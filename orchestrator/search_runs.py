@@ -116,7 +116,7 @@ class SearchRun:
         again = asked.trial_id in self._numbers
         self._numbers.setdefault(asked.trial_id, []).append(asked.number)
         self._repeats = self._repeats + 1 if again else 0
-        if not again and asked.trial_id not in self._ended:
+        if asked.trial_id not in self._ended:
             self._due.append(asked.trial_id)
 
     def _note(self, number: int) -> None:

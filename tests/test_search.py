@@ -24,7 +24,7 @@ from orchestrator.cli import main
 from orchestrator.report.figure import Figure, Stored
 from orchestrator.report.figures import search as search_figures
 from orchestrator.search import Study, importances
-from orchestrator.search_endings import Ending
+from orchestrator.search_endings import Ending, belongs
 from orchestrator.search_record import Asked
 from orchestrator.search_space import Choice, OutsideError, Parameters, Range, Space, Variant
 from orchestrator.status import planned_trials, status
@@ -142,6 +142,28 @@ def test_a_small_space_is_exhausted_and_repeated_answers_run_nothing(
     assert run(some, store, counted, slots=2).counts == {TrialStatus.COMPLETED: 9}
     assert set(counted.begun.values()) == {1}
     assert len(asked(some, store)) > 9  # some answers came again
+
+
+def test_an_answer_that_comes_again_while_its_trial_runs_waits_for_it(
+    tmp_path: Path, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sampler that knows one answer only; after ten in a row others are drawn at random."""
+    point = {"learning_rate": 0.1, "batch_size": 1, "loss_bound": 1.0}
+    monkeypatch.setattr(Study, "ask", lambda self, number, new: self._first(number, [point], lambda _: True))
+    some, counted = sweep(tmp_path, search(trials=3)), Counted()
+    outcome = run(some, store, counted, slots=3)
+    assert outcome.counts == {TrialStatus.COMPLETED: 3}
+    assert set(counted.begun.values()) == {1}
+    assert sum(one.parameters == point for one in asked(some, store)) > 10
+
+
+def test_what_means_another_trial_now_is_not_of_the_search(tmp_path: Path, store: ResultStore) -> None:
+    some = sweep(tmp_path, search(trials=3))
+    run(some, store)
+    one = asked(some, store)[0]
+    assert belongs(some.searches[0], one)
+    assert not belongs(some.searches[0], dataclasses.replace(one, trial_id="0" * 16))
+    assert not belongs(some.searches[0], dataclasses.replace(one, parameters={"seed": 1}))
 
 
 def test_a_seed_of_the_search_gives_the_same_trials_and_another_gives_others(tmp_path: Path) -> None:
@@ -346,6 +368,7 @@ def test_the_median_prunes_those_that_are_worse_than_half_of_the_completed(tmp_p
         study.ask(number, lambda _: True)
         assert not study.report(number, 5, 9.0)  # the first tenth says nothing
         assert study.report(number, 50, value) is pruned
+        assert not study.report(number, 50, 9.0)  # told again, as after a checkpoint
     study = Study(dataclasses.replace(method, pruner="none"), "key", 100)
     assert not study.prunes
 
