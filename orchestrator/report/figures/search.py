@@ -71,8 +71,7 @@ def _history(stored: Stored, rows: pd.DataFrame, about: dict[str, Any]) -> Figur
         + (f"{words} ({lost})." if words else ""),
         code=code.code(stored, "searched", 'data = rows.set_index(["search", "number"])[["value", "best"]]'),
         drawing=drawing,
-        trials=len(drawn),
-        seeds=_seeds(stored, drawn),
+        rows=_trials(stored, drawn),
     )
 
 
@@ -121,10 +120,9 @@ def _importance(stored: Stored, rows: pd.DataFrame, about: dict[str, Any]) -> It
         "what decided between the trials that were tried, and is rough below a hundred of them.",
         code=code.code(stored, "searched", 'data = rows[rows.status == "completed"].drop(columns="best")'),
         drawing=drawing,
-        trials=len(drawn),
-        seeds=_seeds(stored, drawn),
+        rows=_trials(stored, drawn),
     )
 
 
-def _seeds(stored: Stored, rows: pd.DataFrame) -> int:
-    return int(stored.trials[stored.trials.trial_id.isin(rows.trial_id)].seed.nunique())
+def _trials(stored: Stored, rows: pd.DataFrame) -> pd.DataFrame:
+    return stored.trials.loc[stored.trials.trial_id.isin(rows.trial_id), ["trial_id", "seed"]]
