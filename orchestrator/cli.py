@@ -142,7 +142,7 @@ def plan(file: Path, results: str | None, data: Path | None, yes: bool, as_json:
     if sweep.searches:
         plan_searches(sweep, results or f"results/{sweep.name}", data, as_json)
         return
-    planned = plan_of(sweep, finished_trials(results or f"results/{sweep.name}"), data=data)
+    planned = plan_of(sweep, finished_trials(results or f"results/{sweep.name}"))
     click.echo(json.dumps(planned.as_json()) if as_json else as_text(planned))
 
 

@@ -131,6 +131,8 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
             while run.unfinished and not interrupt.requested and not run.hopeless:
                 ownership.confirm()
                 run.hand_out()
+                if run.commit_ended():  # after that, so that no place stands empty while results are written
+                    run.hand_out()  # what a search asks for depends on them
                 ownership.running(run.running)
                 run.take_events()
             if run.unfinished:

@@ -5,32 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from orchestrator.sweep import Sweep, data_folder, importable
-from orchestrator.sweep_checks import Facts
-from orchestrator.sweep_measure import count_due
-from workers import find
-from workers.measurements import schedule_of
-from workers.spec import Component, Request, TrialSpec, last_step, plain, samples_per_step
-
-PRODUCT_GRADIENTS = 2
-"""A Hessian-vector product takes about as long as so many gradients of the same samples."""
+from orchestrator.cost import Cost
+from orchestrator.sweep import Sweep
+from workers.spec import TrialSpec, plain
 
 SHOWN = 40
 """The most trials that the text lists; the JSON has all."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What trials take. None where it depends on data whose size is not known."""
-
-    steps: int | None
-    measured_steps: int | None
-    hessian_products: int | None  # an estimate; measurements of the user's own are not counted
-    training_epochs: float | None
-    measuring_epochs: float | None  # the time that the products take, in epochs of training
 
 
 @dataclass(frozen=True)
@@ -87,11 +69,8 @@ class Plan:
         }
 
 
-def plan(sweep: Sweep, finished: Mapping[str, str], *, data: Path | None = None) -> Plan:
-    """The plan of a sweep of which some trials are `finished` (trial_id to status). Imports no torch.
-
-    `data` is where data sets lie (see `data_folder`): some show their size only there.
-    """
+def plan(sweep: Sweep, finished: Mapping[str, str]) -> Plan:
+    """The plan of a sweep of which some trials are `finished` (trial_id to status). Imports no torch."""
     specs = [trial.spec for trial in sweep.trials]
     vary = [f.name for f in dataclasses.fields(TrialSpec) if _differ(specs, f.name)]
     common = {
@@ -99,12 +78,10 @@ def plan(sweep: Sweep, finished: Mapping[str, str], *, data: Path | None = None)
         for k, v in values_of(specs[0], (f.name for f in dataclasses.fields(TrialSpec))).items()
         if k not in vary
     }
-    costs = Costs(Facts(data_folder(data), sweep.folder))
-    with importable(sweep.folder):
-        trials = [
-            PlannedTrial(spec.trial_id, values_of(spec, vary), costs.of(spec), finished.get(spec.trial_id))
-            for spec in specs
-        ]
+    trials = [
+        PlannedTrial(t.spec.trial_id, values_of(t.spec, vary), t.cost, finished.get(t.spec.trial_id))
+        for t in sweep.trials
+    ]
     return Plan(sweep.name, sweep.description, common, tuple(trials))
 
 
@@ -121,73 +98,6 @@ def values_of(spec: TrialSpec, names: Iterable[str]) -> dict[str, Any]:
 def _sum(numbers: Iterable[Any]) -> Any:
     found = list(numbers)
     return None if None in found else sum(found)
-
-
-class Costs:
-    """Estimates costs, once for all trials that differ only in what costs nothing."""
-
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
-        self._known: dict[tuple[Any, ...], Cost] = {}
-
-    def of(self, spec: TrialSpec) -> Cost:
-        key = (
-            *(id(component) for component in (spec.dataset, spec.optimizer)),
-            *(spec.steps, spec.epochs, spec.batch_size, spec.measurement_samples),
-        )
-        if key not in self._known:  # `measure` is the same in all trials of a sweep
-            self._known[key] = self._estimate(spec)
-        return self._known[key]
-
-    def _estimate(self, spec: TrialSpec) -> Cost:
-        data = self.facts(spec.dataset)
-        last = last_step(spec.steps, spec.epochs, spec.batch_size, data.train_samples)
-        if last is None:
-            return Cost(None, None, None, None, None)
-        measured = count_due([schedule_of(spec.measure, name) for name in spec.measure], last)
-        products = None
-        if data.outputs is not None:
-            products = hessian_products(spec.measure, data.outputs, last)
-            products += optimizer_products(spec.optimizer, data.outputs, last)
-        if products is None or data.train_samples is None:
-            return Cost(last, measured, products, None, None)
-        share = (spec.measurement_samples or data.train_samples) / data.train_samples
-        batch = min(samples_per_step(spec.batch_size, data.train_samples), data.train_samples)
-        training = last * batch / data.train_samples
-        return Cost(
-            last, measured, products, round(training, 3), round(PRODUCT_GRADIENTS * products * share, 3)
-        )
-
-
-def hessian_products(measure: Mapping[str, Request], classes: int, last: int) -> int:
-    """About how many Hessian-vector products a trial of `last` steps spends on its measurements.
-
-    >>> hessian_products({"hessian_gradient_overlap": Request(every=50)}, classes=10, last=100)
-    3
-    """
-    followed = {name: find.constant("measurements", name, "FOLLOWS") for name in measure}
-    total = 0
-    for name in [*measure, *(set(followed.values()) - measure.keys() - {None})]:
-        if "." in name:
-            continue
-        # a follower at steps of its own has there computed what it follows
-        asking = [other for other in measure if name in (other, followed[other])]
-        options = measure[name].options if name in measure else {}
-        each = find.module("measurements", name).products(classes, **options)
-        total += each * count_due([schedule_of(measure, other) for other in asking], last)
-    return total
-
-
-def optimizer_products(optimizer: Component, classes: int, last: int) -> int:
-    """About how many Hessian-vector products the optimiser itself spends on `last` steps, at most.
-
-    >>> optimizer_products(Component("sgd"), classes=10, last=100)
-    0
-    """
-    if "." in optimizer.name or not find.constant("optimizers", optimizer.name, "LOOKS"):
-        return 0
-    products: int = find.module("optimizers", optimizer.name).products(classes, last, **optimizer.options)
-    return products
 
 
 def as_text(plan: Plan, shown: int = SHOWN) -> str:

@@ -18,7 +18,8 @@ from orchestrator.heartbeat import Running
 from orchestrator.schema import ColumnError
 from orchestrator.search_supply import Supply
 from orchestrator.store import ResultStore, StoreError
-from orchestrator.sweep import Resources, Sweep, Trial
+from orchestrator.sweep import Sweep, Trial
+from orchestrator.waiting import Waiting
 from orchestrator.watchers import Display, Watcher
 from workers.result import TrialResult, TrialStatus
 
@@ -59,9 +60,7 @@ class Run:
         self._supply = supply
         self._watchers: list[Watcher] = [watcher for watcher in (mirror, display) if watcher]
         self._confirm, self._pace, self._stopping = confirm, pace, False
-        self._waiting: dict[Resources, deque[Attempt]] = {}
-        for trial in left:
-            self._waiting.setdefault(trial.resources, deque()).append(Attempt(trial))
+        self._waiting = Waiting(left)
         self._resting: list[Attempt] = []
         self._running: dict[str, Attempt] = {}
         self._ended: deque[tuple[Attempt, TrialResult]] = deque()  # not committed yet
@@ -75,7 +74,7 @@ class Run:
 
     @property
     def unfinished(self) -> bool:
-        found = self._running or self._resting or self._ended or any(self._waiting.values()) or self._more
+        found = self._running or self._resting or self._ended or self._waiting or self._more
         return bool(found)
 
     @property
@@ -91,14 +90,13 @@ class Run:
         }
 
     def hand_out(self) -> None:
-        """Submit trials in order, as long as there is room for their kind and results can be written."""
+        """Submit trials as long as there is room for them and results can be written."""
         now = time.monotonic()
         for attempt in [a for a in self._resting if a.due <= now]:
             self._resting.remove(attempt)
-            self._waiting.setdefault(attempt.trial.resources, deque()).appendleft(attempt)
-        for resources, attempts in self._waiting.items():
-            while attempts and not self._ended and self._may_begin() and self._executor.has_room(resources):
-                self._begin(self._next(attempts))
+            self._waiting.put_back(attempt)
+        while waiting := self._next():
+            self._begin(waiting)
         while trial := self._supplied():
             self._begin(Attempt(trial))
 
@@ -115,7 +113,6 @@ class Run:
             attempt = self._running.get(event.trial_id)
             if attempt:
                 self._act(attempt, event)
-        self._commit_ended()
 
     def wind_up(self, grace: float) -> None:
         """Stop what runs as soon as it has saved a checkpoint, and commit what ends by itself before."""
@@ -130,8 +127,9 @@ class Run:
         end = time.monotonic() + grace
         while self._running and time.monotonic() < end:
             self.take_events()
+            self.commit_ended()
         self._commit_due = 0.0
-        self._commit_ended()
+        self.commit_ended()
 
     def note(self, text: str, trial_id: str | None = None) -> None:
         if self._display:
@@ -168,12 +166,12 @@ class Run:
     def _may_begin(self) -> bool:
         return self._most is None or len(self._running) < self._most
 
-    def _next(self, attempts: deque[Attempt]) -> Attempt:
-        for attempt in attempts if self.alike.suspicious else ():
-            if self.alike.untried(attempt.kind):
-                attempts.remove(attempt)
-                return attempt
-        return attempts.popleft()
+    def _next(self) -> Attempt | None:
+        """The next of the trials that wait, if one may begin; while all fail alike one that may fare better."""
+        if not self._waiting or self._trouble_since or not self._may_begin():
+            return None
+        preferred = self.alike.untried if self.alike.suspicious else lambda _: False
+        return self._waiting.take(self._executor.has_room, preferred)
 
     def _act(self, attempt: Attempt, event: Event) -> None:
         trial_id = event.trial_id
@@ -240,19 +238,23 @@ class Run:
     def _end(self, attempt: Attempt, result: TrialResult) -> None:
         del self._running[attempt.trial.spec.trial_id]
         self._ended.append((attempt, attempt.complete(result)))
-        self._commit_ended()
+        if result.status is TrialStatus.FAILED:  # now, before another begins in its place
+            self._judge(attempt, result)
 
-    def _commit_ended(self) -> None:
-        """Put in place what has ended. While results cannot be written it waits, and nothing new is begun."""
+    def commit_ended(self) -> bool:
+        """Put in place what has ended; whether anything was. While results cannot be written it waits, and none begins."""
+        committed = False
         while self._ended and time.monotonic() >= self._commit_due:
             self._confirm()
             try:
                 self._commit(*self._ended[0])
             except StoreError as error:
                 self._bear(error)
-                return
+                break
             self._ended.popleft()
             self._trouble_since = self._commit_pause = 0.0
+            committed = True
+        return committed
 
     def _bear(self, error: StoreError) -> None:
         now = time.monotonic()
@@ -280,26 +282,26 @@ class Run:
             kind = type(error.__cause__).__name__
             result = attempt.complete(attempt.failure(kind, str(error), Fault.CODE))
             self._store.commit(spec, self._sweep.name, result, [])
+            self._judge(attempt, result)
         self.finished[spec.trial_id] = result.status
         if self._supply:
             self._supply.ended(spec.trial_id, result.status, rows)
-        self._learn(attempt, result)
+        if result.status is not TrialStatus.FAILED:
+            self.alike.ended()
+            self._waiting.learn(attempt.trial, result)
+            self.remove_checkpoints([spec.trial_id])
         for watcher in self._watchers:
             watcher.finished(spec.trial_id, result)
 
-    def _learn(self, attempt: Attempt, result: TrialResult) -> None:
-        if result.status is not TrialStatus.FAILED:
-            self.alike.ended()
-            self.remove_checkpoints([attempt.trial.spec.trial_id])
-            return
+    def _judge(self, attempt: Attempt, result: TrialResult) -> None:
+        """Whether the others need not be tried, after this failure."""
         self.alike.failed(attempt.kind, str(result.error_type), result.error or "")
         if not self.alike.suspicious:
             return
-        waiting = [other.kind for attempts in self._waiting.values() for other in attempts]
-        kinds = {*waiting, *(self._supply.kinds if self._supply and self._more else ())}
+        kinds = {*self._waiting.kinds, *(self._supply.kinds if self._supply and self._more else ())}
         verdict = self.alike.verdict(kinds) if kinds else None
         if verdict:
-            rest = "the others" if self._more else f"{len(waiting)} trials"
+            rest = "the others" if self._more else f"{len(self._waiting)} trials"
             self.hopeless = f"{verdict}. {rest} were not begun; mend the cause and run the same command again"
 
     def _complain(self) -> None:
@@ -310,7 +312,7 @@ class Run:
         if self._running:
             waiting = sum(a.place is None and now - a.begun > PATIENCE for a in self._running.values())
         else:
-            waiting = sum(map(len, self._waiting.values())) + self._more
+            waiting = len(self._waiting) + self._more
         if not waiting:
             self._next_complaint = max(self._next_complaint, now + PATIENCE)
         elif now > self._next_complaint:

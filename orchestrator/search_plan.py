@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan import Cost, Costs, columns, flow, number, values_of
+from orchestrator.cost import Cost, Costs
+from orchestrator.plan import columns, flow, number, values_of
 from orchestrator.search_endings import Found
 from orchestrator.search_space import Choice, Distribution
 from orchestrator.sweep import Sweep, data_folder, importable

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from orchestrator.cost import UNKNOWN, Cost, Costs
 from orchestrator.sweep_axes import axes, refuse_too_many, settings
 from orchestrator.sweep_checks import Facts, check_whole, longest
 from orchestrator.sweep_grid import (
@@ -54,6 +55,7 @@ class Trial:
 
     spec: TrialSpec
     resources: Resources
+    cost: Cost = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,12 @@ def load_sweep(path: str | Path, *, data: Path | None = None, allow_large: bool 
         if method:
             searches = searches_of(everything, method, measure, longest(whole, facts))
             return Sweep(name, description, (), retries, text, folder, path, searches)
-    trials = tuple(
-        Trial(
-            TrialSpec(**{field: setting.value for field, setting in point.settings.items()}, measure=measure),
-            point.case.resources,
+        costs = Costs(facts)
+        trials = tuple(
+            Trial(spec, point.case.resources, costs.of(spec))
+            for point in everything
+            for spec in [TrialSpec(**{f: s.value for f, s in point.settings.items()}, measure=measure)]
         )
-        for point in everything
-    )
     return Sweep(name, description, trials, retries, text, folder, path)
 
 

@@ -26,10 +26,14 @@ from workers.spec import plain
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial occupies while it runs; a fraction of a GPU lets small trials share one."""
+    """What one trial occupies while it runs; a fraction of a GPU lets small trials share one.
+
+    With `memory_gib` no more trials run on a node than its memory has room for; a trial that takes more is not stopped.
+    """
 
     cpus: Annotated[float, Gt(0)] = 1
     gpus: Annotated[float, Ge(0)] = 0
+    memory_gib: Annotated[float, Ge(0)] = 0
 
 
 RESOURCES = get_type_hints(Resources, include_extras=True)

@@ -13,8 +13,10 @@ from click.testing import CliRunner, Result
 
 from orchestrator import plan as plan_module
 from orchestrator.cli import main
-from orchestrator.plan import as_text, hessian_products, plan
+from orchestrator.cost import hessian_products
+from orchestrator.plan import as_text, plan
 from orchestrator.sweep import load_sweep
+from workers import find
 from workers.spec import Request
 
 TEXT = """
@@ -78,6 +80,7 @@ def test_json(file: Path) -> None:
         "hessian_products": products,
         "training_epochs": 16.0,
         "measuring_epochs": products * 2 * 0.5,
+        "sample_gradients": (16 + products * 2 * 0.5) * 4000,
     }
     assert answer["to_run"]["steps"] == 4000
 
@@ -161,9 +164,9 @@ def test_nothing_is_written(file: Path) -> None:
 def test_hessian_products(
     measure: dict[str, Request], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = plan_module.find.constant
+    read = find.constant
     monkeypatch.setattr(
-        plan_module.find, "constant", lambda kind, name, what: None if "." in name else read(kind, name, what)
+        find, "constant", lambda kind, name, what: None if "." in name else read(kind, name, what)
     )
     assert hessian_products(measure, classes=10, last=100) == expected
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from orchestrator.plan import optimizer_products
+from orchestrator.cost import optimizer_products
 from workers import seeding, trial
 from workers.optimizers.projected import build
 from workers.result import TrialResult, TrialStatus
