@@ -73,3 +73,11 @@ def test_search(tmp_path: Path) -> None:
     for row in found["samplers"]:
         assert len(row["best"]) == 2
         assert min(row["best"]) > 0
+
+
+def test_loading(tmp_path: Path) -> None:
+    found = run(tmp_path, "loading.py", "--processes", "2", "--samples", "10000")
+    assert [one["shared"] for one in found["shared"] + found["control"]] == [True, True, False, False]
+    size = found["shared"][0]["bytes"]
+    assert found["shared"][-1]["own_bytes"] < size / 2  # of the one that did not make it
+    assert min(one["own_bytes"] for one in found["control"]) > size / 2

@@ -1,20 +1,29 @@
 """The options that all data sets share, and the tensors that a trial gets."""
 
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchvision_files
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as numpy_arrays
 
-from workers import data, find
+from workers import data, find, shared_arrays
 from workers.data import Data, load_data, prepare
 from workers.datasets import Arrays, DataError
-from workers.spec import Component, SpecError
+from workers.initialization import model_of
+from workers.losses import LOSSES
+from workers.result import Reached
+from workers.spec import Component, SpecError, TrialSpec
+from workers.training import Training
+from workers.trial import TrialContext, run_trial
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -250,3 +259,172 @@ def test_a_users_own_file_is_loaded_and_checked(own_data: Path) -> None:
         SpecError, match=r"^dataset: own_data.wrong returned a ndarray, must be workers.datasets.Arrays"
     ):
         load("own_data.wrong")
+
+
+# --- shared by the processes of a node
+
+
+@pytest.fixture
+def shared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where files lie that processes share: any data is worth one, and this process begins with none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shared_arrays, "WORTH_A_FILE", 0)
+    data._loaded.cache_clear()
+    yield tmp_path / f"tiny-subspace-data-{os.getuid()}"
+    data._loaded.cache_clear()
+
+
+def another_process(*arguments: Any, **options: Any) -> Data:
+    """What a process loads that has not loaded anything before."""
+    data._loaded.cache_clear()
+    return load(*arguments, **options)
+
+
+def save(file: Path, seed: int = 0) -> str:
+    random = np.random.default_rng(seed)
+    images = {f"x_{split}": random.integers(0, 256, (20, 16, 16, 1), np.uint8) for split in ("train", "test")}
+    np.savez(file, allow_pickle=False, **images, y_train=np.arange(20) % 4, y_test=np.arange(20) % 4)
+    return str(file)
+
+
+def test_data_of_files_is_loaded_once_on_a_node(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "my.npz")
+    first = load("npz", path=path)
+    assert first.held is not None
+    monkeypatch.setattr(find, "function", lambda *_: pytest.fail("loaded again"))
+    second = another_process("npz", path=path)
+    assert second is not first
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+    assert (second.outputs, second.regression, second.note) == (4, False, None)
+
+
+def test_data_on_another_device_stays_in_use(shared_folder: Path, tmp_path: Path) -> None:
+    path = save(tmp_path / "my.npz")
+    elsewhere = load("npz", path=path).to("meta")
+    held = another_process("npz", path=path).held
+    data._loaded.cache_clear()
+    inode = next(shared_folder.glob("*[0-9a-f]")).stat().st_ino
+    del held  # what is left is what is on the device
+    assert another_process("npz", path=path).held is not None
+    assert next(shared_folder.glob("*[0-9a-f]")).stat().st_ino == inode
+    assert elsewhere.x_train.is_meta
+
+
+@pytest.mark.parametrize(
+    "change", [{"samples": 8}, {"scaling": "standard"}, {"labels": "random"}, {"classes": 2}]
+)
+def test_other_options_share_nothing(shared_folder: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    path = save(tmp_path / "my.npz")
+    first = load("npz", path=path)
+    private = prepare(find.function("datasets", "npz")(Path(), None, path=path), "float32", **change)
+    changed = another_process("npz", path=path, **change)
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        assert torch.equal(getattr(changed, name), getattr(private, name))
+    assert first.x_train.shape == (20, 1, 16, 16)
+
+
+def test_another_precision_shares_nothing(shared_folder: Path, tmp_path: Path) -> None:
+    dataset = Component("npz", {"path": save(tmp_path / "my.npz")})
+    single, double = (
+        load_data(dataset, folder=Path(), search=None, loss="mse", precision=precision, device="cpu")
+        for precision in ("float32", "float64")
+    )
+    assert (single.x_train.dtype, double.x_train.dtype) == (torch.float32, torch.float64)
+
+
+def test_a_file_with_other_content_is_other_data(shared_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my.npz"
+    first = load("npz", path=save(file, seed=0))
+    before = file.stat()
+    save(file, seed=1)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size  # nothing but the content differs
+    second = another_process("npz", path=str(file))
+    assert not torch.equal(first.x_train, second.x_train)
+    assert second.held is not None
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [7, "full"])
+@pytest.mark.parametrize("architecture", ["mlp", "convnet"])
+def test_training_is_the_same_on_shared_data(
+    shared_folder: Path, tmp_path: Path, architecture: str, batch_size: Any, precision: Any
+) -> None:
+    dataset = Component("npz", {"path": save(tmp_path / "my.npz")})
+    spec = TrialSpec(
+        architecture=Component(architecture),
+        dataset=dataset,
+        batch_size=batch_size,
+        precision=precision,
+        steps=4,
+    )
+    own = prepare(find.function("datasets", "npz")(Path(), None, **dataset.options), precision)
+    shared = load_data(dataset, folder=Path(), search=None, loss=spec.loss, precision=precision, device="cpu")
+    assert (own.held, shared.held is not None) == (None, True)
+    weights = []
+    for either in (own, shared):
+        assert all(
+            getattr(either, x).data_ptr() % 64 == 0 for x in ("x_train", "y_train", "x_test", "y_test")
+        )
+        training = Training(spec, either, model_of(spec, either), LOSSES[spec.loss])
+        for _ in range(4):
+            training.advance()
+        weights.append(training.weights())
+    assert own.x_train.stride() == shared.x_train.stride()
+    assert torch.equal(*weights)
+
+
+def test_a_trial_tells_why_data_is_not_shared(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    spec = TrialSpec(
+        architecture=Component("softmax"),
+        dataset=Component("npz", {"path": save(tmp_path / "my.npz")}),
+        steps=1,
+        measure={},
+    )
+    told = [item.note for item in run_trial(spec, TrialContext(data=tmp_path)) if isinstance(item, Reached)]
+    assert len([note for note in told if note and note.endswith("temporary disk: Not a directory")]) == 1
+
+
+def test_code_that_was_edited_since_it_was_imported_shares_nothing(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "CODE", "another")
+    loaded = load("npz", path=save(tmp_path / "my.npz"))
+    assert loaded.held is None
+    assert "the files of this package have changed" in str(loaded.note)
+
+
+def test_what_own_modules_and_memory_make_is_not_shared(shared_folder: Path, own_data: Path) -> None:
+    own_data.write_text(
+        "import numpy as np\n"
+        "from workers.datasets import Arrays\n"
+        "def load(folder, search):\n"
+        "    x = np.eye(2)\n"
+        "    return Arrays(x, np.array([0, 1]), x, np.array([0, 1]), 2)\n"
+        "def files(folder, search):\n"
+        "    return []\n"
+    )
+    assert load("own_data.load").held is None
+    assert load("gaussians").held is None
+    assert not shared_folder.exists()
+
+
+def test_what_has_just_been_downloaded_is_shared_at_once(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchvision_files.make("mnist", tmp_path / "server", monkeypatch)
+    asked = torchvision_files.serve("mnist", tmp_path / "server", monkeypatch)
+    context = {"folder": tmp_path / "data", "search": None, "precision": "float32", "device": "cpu"}
+    held = []
+    for _ in range(2):
+        data._loaded.cache_clear()
+        held.append(load_data(Component("mnist"), loss="mse", **context).held)
+    assert None not in held
+    assert len(asked) == 4

@@ -1,6 +1,9 @@
 """A trial's data: the options that all data sets share, and the tensors made of what a file loads."""
 
+import errno
+import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from workers import find, seeding
 from workers.datasets import Arrays, DataError, Description, check_arrays, check_available, describe
+from workers.shared_arrays import Shared, share
 from workers.spec import Component, SpecError, plain
 
 __all__ = ["Arrays", "Data", "DataError", "Description", "describe", "load_data", "prepare"]
@@ -32,6 +36,8 @@ class Data:
     y_test: torch.Tensor
     outputs: int  # k classes, or the number of regression targets
     regression: bool
+    held: object = None  # what keeps the node's file of these tensors in use, also when they are on a GPU
+    note: str | None = None  # what is wrong, but changes no number
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -53,6 +59,9 @@ def load_data(
     dataset: Component, *, folder: Path, search: Path | None, loss: str, precision: str, device: str
 ) -> Data:
     """The data of a trial. Loaded once in a process: the same arguments give the same tensors again.
+
+    Data that comes from files is loaded once for all processes of a node that run at the same time, and shared. Data
+    sets of users' own modules are not, because what they are made of is not known.
 
     `folder` is where downloaded data lies, `search` the sweep file's folder, `precision` float32 or float64.
 
@@ -76,14 +85,59 @@ def _loaded(name: str, options: str, folder: Path, search: Path | None, precisio
     given: dict[str, Any] = json.loads(options)
     own, common = find.options("datasets", name), find.options("datasets", "workers.data.prepare")
     _check_names(name, given, {**common, **own})
-    load = find.function("datasets", name)
-    arrays = load(folder, search, **{key: value for key, value in given.items() if key in own})
-    if not isinstance(arrays, Arrays):
-        kind = type(arrays).__name__
-        raise SpecError(f"dataset: {name} returned a {kind}, must be workers.datasets.Arrays")
-    check_arrays(arrays, name)
-    shared = {key: value for key, value in given.items() if key not in own}
-    return prepare(arrays, precision, **shared).to(device)
+    own_options = {key: value for key, value in given.items() if key in own}
+    common_options = {key: value for key, value in given.items() if key not in own}
+
+    def make() -> Data:
+        arrays = find.function("datasets", name)(folder, search, **own_options)
+        if not isinstance(arrays, Arrays):
+            kind = type(arrays).__name__
+            raise SpecError(f"dataset: {name} returned a {kind}, must be workers.datasets.Arrays")
+        return prepare(check_arrays(arrays, name), precision, **common_options)
+
+    files = None if "." in name else getattr(find.module("datasets", name), "files", None)
+    if files is None:
+        return make().to(device)
+
+    def key() -> str:
+        code = _code()
+        if code != CODE:
+            raise OSError(errno.ESTALE, "the files of this package have changed since it was imported")
+        made_of = [_digest(file) for file in files(folder, search, **own_options)]
+        everything = [name, options, precision, made_of, code, *LIBRARIES]
+        return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+
+    return _data(share(key, lambda: _arrays(make()))).to(device)
+
+
+def _code() -> str:
+    """SHA-256 of this package's source files as they are now."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256("".join(_digest(file) for file in files).encode()).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+CODE = _code()
+"""Of the code that runs here: the files may be edited while it does."""
+
+LIBRARIES = (sys.prefix, np.__version__, str(torch.__version__))
+"""What else the numbers depend on: other versions of the libraries that read files have another prefix."""
+
+
+def _arrays(data: Data) -> dict[str, NDArray[Any]]:
+    tensors = {name: getattr(data, name).numpy() for name in ("x_train", "y_train", "x_test", "y_test")}
+    return tensors | {"outputs": np.array(data.outputs), "regression": np.array(data.regression)}
+
+
+def _data(shared: Shared) -> Data:
+    arrays = shared.arrays
+    tensors = {name: torch.from_numpy(arrays[name]) for name in ("x_train", "y_train", "x_test", "y_test")}
+    outputs, regression = int(arrays["outputs"]), bool(arrays["regression"])
+    return Data(**tensors, outputs=outputs, regression=regression, held=shared.held, note=shared.note)
 
 
 def _check_names(name: str, given: Mapping[str, Any], known: Mapping[str, find.Option]) -> None:
@@ -167,9 +221,17 @@ def _inputs(
     scaled = x.astype(dtype if x.dtype == np.uint8 else np.float64)
     scaled -= centre.astype(scaled.dtype)
     scaled /= width.astype(scaled.dtype)
-    images = scaled.transpose(0, 3, 1, 2) if scaled.ndim == 4 else scaled
-    return torch.from_numpy(np.ascontiguousarray(images, dtype=dtype))
+    if scaled.ndim == 4:
+        scaled = scaled.transpose(0, 3, 1, 2)
+    scaled = np.ascontiguousarray(scaled, dtype=dtype)
+    return _aligned(scaled)
 
 
 def _targets(y: NDArray[Any], classes: int | None, dtype: np.dtype[Any]) -> torch.Tensor:
-    return torch.from_numpy(y.astype(dtype if classes is None else np.int64))
+    return _aligned(y.astype(dtype if classes is None else np.int64))
+
+
+def _aligned(array: NDArray[Any]) -> torch.Tensor:
+    """In memory of torch's, which begins at a multiple of 64 bytes as shared memory does. NumPy's begins anywhere, and
+    some kernels sum in another order then."""
+    return torch.from_numpy(array).clone()

@@ -75,6 +75,8 @@ def run_trial(spec: TrialSpec, context: TrialContext) -> Generator[Row | Reached
     account, result = saver.restore(training, observer)
     yield from account.rows
     yield from noted(saver, account)
+    if data.note:
+        yield Reached(account.position, data.note)
     if result:
         yield result
         return

@@ -2,7 +2,9 @@
 
 A file says its shape and size in literals (`INPUT_SHAPE`, `CLASSES`, `TRAIN_SAMPLES`), which are read from
 its source, or, where they follow from options, in a function `describe(folder, search, **options) ->
-Description`. Nothing here imports torch, or a library that data comes from, at the top, because `plan` does
+Description`. One that reads files says which, `files(folder, search, **options) -> list[Path]`, and gets them where
+they are absent: the processes of a node then share what is made of them, and make it anew when their content
+changes. Nothing here imports torch, or a library that data comes from, at the top, because `plan` does
 not.
 """
 

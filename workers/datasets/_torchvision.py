@@ -50,6 +50,23 @@ def load_torchvision(name: str, place: str, folder: Path, *, classes: int, train
     return Arrays(*train, *test, classes=classes)
 
 
+def torchvision_files(name: str, place: str, folder: Path) -> list[Path]:
+    """What lies in `folder/place`, downloaded where that is empty. Imports torchvision, which takes a second, only
+    then.
+
+    Raises DataError where it is absent and cannot be downloaded.
+    """
+    if not _all_files(folder / place):
+        import torchvision
+
+        _fetch(getattr(torchvision.datasets, name), place, folder)
+    return _all_files(folder / place)
+
+
+def _all_files(place: Path) -> list[Path]:
+    return sorted(file for file in place.glob("*") if file.is_file())
+
+
 def _is_there(kind: Any, place: Path) -> bool:
     return all((place / name).is_file() for name in _files(kind))
 

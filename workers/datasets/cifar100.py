@@ -19,3 +19,10 @@ def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
     return load_torchvision(
         "CIFAR100", "cifar-100-python", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES
     )
+
+
+def files(folder: Path, search: Path | None) -> list[Path]:  # noqa: ARG001
+    """What `load` reads."""
+    from workers.datasets._torchvision import torchvision_files
+
+    return torchvision_files("CIFAR100", "cifar-100-python", folder)

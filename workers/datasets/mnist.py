@@ -17,3 +17,10 @@ def load(folder: Path, search: Path | None) -> Arrays:  # noqa: ARG001
     from workers.datasets._torchvision import load_torchvision
 
     return load_torchvision("MNIST", "MNIST/raw", folder, classes=CLASSES, train_samples=TRAIN_SAMPLES)
+
+
+def files(folder: Path, search: Path | None) -> list[Path]:  # noqa: ARG001
+    """What `load` reads."""
+    from workers.datasets._torchvision import torchvision_files
+
+    return torchvision_files("MNIST", "MNIST/raw", folder)

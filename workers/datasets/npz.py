@@ -34,6 +34,12 @@ def load(folder: Path, search: Path | None, *, path: str) -> Arrays:
     return check_arrays(Arrays(arrays["x_train"], y_train, arrays["x_test"], y_test, classes), str(file))
 
 
+def files(folder: Path, search: Path | None, *, path: str) -> list[Path]:
+    """What `load` reads; nothing where it is absent."""
+    file = find_file(path, folder, search)
+    return [] if file is None else [file]
+
+
 def describe(folder: Path, search: Path | None, *, path: str) -> Description:
     """Shape and size from the file's headers and its labels; unknown where they cannot be read."""
     file = find_file(path, folder, search)
