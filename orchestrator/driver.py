@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.checkpoints import remove_checkpoints
 from orchestrator.compaction import compact_if_large
 from orchestrator.executors import EngineLost, Executor
 from orchestrator.interrupt import Interrupt
@@ -91,13 +93,14 @@ def run_sweep(
             confirm=ownership.confirm,
             pace=pace,
         )
-        run.remove_checkpoints(settled(earlier))
+        clear(store, settled(earlier))
         if settled(earlier):
             run.alike.ended()
-        interrupted, error = go_on(run, ownership, grace)
-        run.remove_checkpoints(
-            settled(run.finished)
-        )  # what an attempt thought dead has saved since its trial ended
+        try:
+            interrupted, error = go_on(run, ownership, grace)
+        finally:
+            run.close()
+        clear(store, settled(run.finished))  # what an attempt thought dead has saved since its trial ended
         if not (interrupted or error):
             tidy(store, say)
     again = f"To resume: {command or f'tiny-subspace run {sweep.path}'}"
@@ -141,16 +144,23 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
     except KeyboardInterrupt:  # the second Ctrl-C
         return True, None
     except StoreError as failure:
-        rest = (
-            f"{run.unwritten} finished trials could not be written and run again; " if run.unwritten else ""
-        )
-        return interrupt.requested, f"{failure}; stopped: {rest}what was committed before is safe"
+        return interrupt.requested, f"{failure}; stopped: {_lost(run)}what was committed before is safe"
     except EngineLost as failure:
-        return (
-            False,
-            f"{failure}; what was committed is safe, and running trials go on from their checkpoints",
-        )
+        with suppress(StoreError):
+            run.flush()
+        rest = f"{_lost(run)}what was committed is safe, and running trials go on from their checkpoints"
+        return False, f"{failure}; {rest}"
     return False, run.hopeless
+
+
+def _lost(run: Run) -> str:
+    return f"{run.unwritten} finished trials could not be written and run again; " if run.unwritten else ""
+
+
+def clear(store: ResultStore, trial_ids: set[str]) -> None:
+    """Remove checkpoints of finished trials; what cannot be removed now is removed by the next run."""
+    with suppress(OSError):
+        remove_checkpoints(store.folder, trial_ids)
 
 
 def tidy(store: ResultStore, say: Callable[[str], object]) -> None:

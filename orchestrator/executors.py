@@ -16,6 +16,7 @@ from orchestrator.events import (
     make_importable,
     trial_events,
 )
+from orchestrator.room import shape_of, shortage
 
 if TYPE_CHECKING:
     from orchestrator.checkpoints import CheckpointPlace
@@ -92,7 +93,8 @@ class LocalExecutor:
 
     def admit(self, resources: Resources) -> None:
         # with fewer CPUs than asked for a trial is slower, and no other waits for them
-        lacking = shortage(resources, [(resources.cpus, gpu_count() if resources.gpus else 0)])
+        here = shape_of(resources)._replace(gpus=gpu_count() if resources.gpus else 0)
+        lacking = shortage(resources, [here])
         if lacking:
             raise PlacementError(lacking.replace("the largest node", "this machine"))
 
@@ -133,28 +135,3 @@ class LocalExecutor:
         if self._running:
             self.cancel(self._running[0])
             self._running = None
-
-
-def shortage(resources: Resources, nodes: list[tuple[float, float]]) -> str | None:
-    """What no node, given as (cpus, gpus), has enough of; None where some node has enough.
-
-    >>> from types import SimpleNamespace
-    >>> shortage(SimpleNamespace(cpus=1, gpus=2), [(8, 1), (16, 0)])
-    'needs 2 GPUs, the largest node has 1'
-    >>> shortage(SimpleNamespace(cpus=16, gpus=1), [(8, 1), (16, 0)])
-    'needs 16 CPUs and 1 GPU, and no node has both'
-    """
-    cpus, gpus = resources.cpus, resources.gpus
-    if any(cpus <= node_cpus and gpus <= node_gpus for node_cpus, node_gpus in nodes):
-        return None
-    if not nodes:
-        return "there is no node"
-    for index, (wanted, unit) in enumerate([(cpus, "CPU"), (gpus, "GPU")]):
-        largest = max(node[index] for node in nodes)
-        if wanted > largest:
-            return f"needs {_count(wanted, unit)}, the largest node has {largest:g}"
-    return f"needs {_count(cpus, 'CPU')} and {_count(gpus, 'GPU')}, and no node has both"
-
-
-def _count(number: float, unit: str) -> str:
-    return f"{number:g} {unit}{'' if number <= 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Trials on Ray, here or on a cluster. With submit.py the only file that imports ray.
+"""Trials on Ray, here or on a cluster.
 
 A trial is one streaming generator call on an actor that is used again for the next trial of the same shape
 (CPUs, GPUs): a few milliseconds, against seconds for a process each. Where an actor lies is Ray's choice.
@@ -8,12 +8,12 @@ Ray's own retries are off, because it repeats crashed work without a sign; the d
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from ray.exceptions import (
     TaskCancelledError,
 )
 
-from orchestrator import job, parcel
+from orchestrator import job, parcel, ray_nodes
 from orchestrator.checkpoints import CheckpointPlace
 from orchestrator.events import (
     Event,
@@ -44,8 +44,10 @@ from orchestrator.events import (
     make_importable,
     trial_events,
 )
-from orchestrator.executors import EngineLost, PlacementError, shortage
+from orchestrator.executors import EngineLost, PlacementError
 from orchestrator.faults import POLICIES, Fault
+from orchestrator.ray_nodes import Autoscaler
+from orchestrator.room import Shape, fits, shape_of, shortage
 from workers.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -57,8 +59,11 @@ PATIENCE = 30.0
 OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory of a local Ray: rows are small."""
 
-Shape = tuple[float, float]
-"""CPUs and GPUs of a process, as Ray counts them."""
+LOOK = 1.0
+"""Seconds for which what the cluster has is taken to be as it was."""
+
+GROWTH = 256
+"""Trials that may wait for nodes which an autoscaler is to add."""
 
 
 class Worker:
@@ -88,12 +93,21 @@ class Worker:
 class Flight:
     """A trial on its way: the process it was given to, and the stream of its events."""
 
-    trial_id: str
+    trial: Trial
     shape: Shape
     actor: Any
     stream: Any
     submitted: float  # time.monotonic()
     started: bool = False
+
+    @property
+    def trial_id(self) -> str:
+        return self.trial.spec.trial_id
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for longer than a process takes to start: there is no place for it now."""
+        return not self.started and time.monotonic() - self.submitted > PATIENCE
 
 
 class RayExecutor:
@@ -125,19 +139,23 @@ class RayExecutor:
             self._folder = travelled(self._folder) if job.inside() else Path()
         self._flights: dict[str, Flight] = {}
         self._idle: dict[Shape, list[Any]] = {}
+        self._found: list[Shape] = []
+        self._autoscaler: Autoscaler | None = None
+        self._looked, self._address = -LOOK, address
 
     def admit(self, resources: Resources) -> None:
-        lacking = shortage(resources, nodes())
-        if lacking:
+        lacking = shortage(resources, ray_nodes.nodes())
+        if lacking and not ray_nodes.autoscaler():  # one may have such nodes to add; if not it says so later
             raise PlacementError(lacking)
 
     def has_room(self, resources: Resources) -> bool:
-        if self._idle.get(shape_of(resources)):
+        shape = shape_of(resources)
+        if self._idle.get(shape):
             return True
         found = self._nodes()
-        if self._stuck():
-            return False
-        return fits(found, [f.shape for f in self._flights.values()], shape_of(resources))
+        if self._autoscaler:
+            return fits(found, self._taken(), shape) or len(self._waiting()) < GROWTH
+        return not self._stuck() and fits(found, self._taken(), shape)
 
     def submit(self, trial: Trial) -> None:
         trial_id, shape = trial.spec.trial_id, shape_of(trial.resources)
@@ -145,14 +163,17 @@ class RayExecutor:
             raise RuntimeError(f"{trial_id} still runs")
         idle = self._idle.get(shape)
         actor = idle.pop() if idle else self._new_actor(shape)
-        stream = actor.run.remote(trial.spec, trial.resources.cpus, self._trial_function)
-        self._flights[trial_id] = Flight(trial_id, shape, actor, stream, time.monotonic())
+        self._flights[trial_id] = Flight(trial, shape, actor, self._begin(actor, trial), time.monotonic())
+
+    def _begin(self, actor: Any, trial: Trial) -> Any:
+        return actor.run.remote(trial.spec, trial.resources.cpus, self._trial_function)
 
     def events(self, timeout: float) -> list[Event]:
         if not self._flights:
             return []
         if self._stuck():
             self._nodes()
+            self._refuse_infeasible()
             self._end_idle()
         flights = {id(flight.stream): flight for flight in self._flights.values()}
         streams = [flight.stream for flight in flights.values()]
@@ -182,10 +203,19 @@ class RayExecutor:
         elif isinstance(event, Finished | Failed):
             del self._flights[flight.trial_id]
             if reusable:
-                self._idle.setdefault(flight.shape, []).append(flight.actor)
+                self._reuse(flight.actor, flight.shape)
             else:
                 ray.kill(flight.actor)
         return event
+
+    def _reuse(self, actor: Any, shape: Shape) -> None:
+        """A process is free: for the trial that has waited longest for a place, if there is one, or for the next."""
+        stuck = next((f for f in self._waiting() if f.shape == shape and f.stuck), None)
+        if stuck is None:
+            self._idle.setdefault(shape, []).append(actor)
+            return
+        ray.kill(stuck.actor)
+        stuck.actor, stuck.stream = actor, self._begin(actor, stuck.trial)
 
     def _received(self, flight: Flight) -> tuple[Event, bool]:
         """The next event of a stream that has one, and whether its process may be used again."""
@@ -204,35 +234,51 @@ class RayExecutor:
         return event, reusable
 
     def _new_actor(self, shape: Shape) -> Any:
-        busy = [flight.shape for flight in self._flights.values()]
         for other in list(self._idle):
-            while self._idle[other] and not fits(self._nodes(), [*busy, *self._idle_shapes()], shape):
+            while self._idle[other] and not fits(self._nodes(), self._taken() + self._idle_shapes(), shape):
                 ray.kill(self._idle[other].pop())
-        threads = str(max(1, int(shape[0])))
+        threads = str(max(1, int(shape.cpus)))
         variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         options: dict[str, Any] = {
-            "num_cpus": shape[0],
-            "num_gpus": shape[1],
+            "num_cpus": shape.cpus,
+            "num_gpus": shape.gpus,
+            "memory": shape.memory or None,
             "max_restarts": 0,
             "max_task_retries": 0,
             "runtime_env": {"env_vars": variables},  # read when the process starts, before torch is imported
         }
         return ray.remote(Worker).options(**options).remote(self._data, self._folder, self._checkpoints)
 
-    def _idle_shapes(self) -> list[Shape]:
-        return [shape for shape, actors in self._idle.items() for _ in actors]
+    def _taken(self) -> Counter[Shape]:
+        return Counter(flight.shape for flight in self._flights.values())
+
+    def _idle_shapes(self) -> Counter[Shape]:
+        return Counter({shape: len(actors) for shape, actors in self._idle.items()})
 
     def _nodes(self) -> list[Shape]:
         """The nodes that are alive. Raises EngineLost: of a Ray of our own there is one, and no other comes."""
-        found = nodes()
-        if self._owner and not found:
+        if time.monotonic() - self._looked > LOOK:
+            self._found = ray_nodes.nodes()
+            self._autoscaler = None if self._owner and not self._address else ray_nodes.autoscaler()
+            self._looked = time.monotonic()
+        if self._owner and not self._found:
             raise EngineLost("the Ray of this run has died")
-        return found
+        return self._found
+
+    def _waiting(self) -> list[Flight]:
+        return [flight for flight in self._flights.values() if not flight.started]
 
     def _stuck(self) -> bool:
-        """Whether a trial waits for longer than a process takes to start: there is no place for it now."""
-        now = time.monotonic()
-        return any(not f.started and now - f.submitted > PATIENCE for f in self._flights.values())
+        return any(flight.stuck for flight in self._waiting())
+
+    def _refuse_infeasible(self) -> None:
+        """Raise EngineLost for a trial that no node can hold which there is or which an autoscaler may add."""
+        if self._autoscaler is None or self._autoscaler.launching:
+            return
+        for flight in self._waiting():
+            lacking = shortage(flight.trial.resources, self._found)
+            if lacking and flight.shape in self._autoscaler.infeasible:
+                raise EngineLost(f"a trial {lacking}, and the cluster's autoscaler has no larger one to add")
 
     def _end_idle(self) -> None:
         for actors in self._idle.values():
@@ -295,16 +341,9 @@ def _reason(error: BaseException) -> str:
 def check(address: str) -> str:
     """What the cluster at `address` has, in one line. Raises ConnectionError where it does not answer."""
     with closing(RayExecutor(address, data=Path())):
-        found = nodes()
-        cpus, gpus = (sum(node[index] for node in found) for index in (0, 1))
+        found = ray_nodes.nodes()
+        cpus, gpus = sum(node.cpus for node in found), sum(node.gpus for node in found)
         return f"{len(found)} nodes with {cpus:g} CPUs and {gpus:g} GPUs, Ray {ray.__version__}"
-
-
-def nodes() -> list[Shape]:
-    """CPUs and GPUs of each node that is alive."""
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [node["Resources"] for node in found if node["Alive"]]
-    return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
 
 
 def travelled(folder: Path) -> Path:
@@ -317,15 +356,6 @@ def travelled(folder: Path) -> Path:
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def fits(found: list[Shape], taken: list[Shape], shape: Shape) -> bool:
-    """Whether all nodes together have room for one more; which of them has it is Ray's affair.
-
-    >>> fits([(2, 0), (1, 1)], [(1, 0), (1, 1)], (1, 0)), fits([(2, 0)], [(1, 0), (1, 0)], (1, 0))
-    (True, False)
-    """
-    return all(sum(s[i] for s in (*taken, shape)) <= sum(n[i] for n in found) + 1e-6 for i in (0, 1))
-
-
 def fault_of_death(error: BaseException) -> Fault:
     """Why a process came to its end: Ray's memory monitor, its machine, or something in itself."""
     text = str(error)
@@ -336,11 +366,6 @@ def fault_of_death(error: BaseException) -> Fault:
         or "its node has died" in text
     )
     return Fault.NODE if lost else Fault.CRASH
-
-
-def shape_of(resources: Resources) -> Shape:
-    """CPUs and GPUs, rounded down to Ray's ten-thousandths, so that three thirds make one."""
-    return math.floor(resources.cpus * 1e4 + 1e-6) / 1e4, math.floor(resources.gpus * 1e4 + 1e-6) / 1e4
 
 
 def plain_text(error: BaseException) -> str:

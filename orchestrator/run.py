@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.alike import FailingAlike
 from orchestrator.attempt import Attempt
-from orchestrator.checkpoints import remove_checkpoints
+from orchestrator.commits import Commits, Ended
 from orchestrator.events import Event, Failed, Finished, Measured, Started, Underway
 from orchestrator.executors import Executor, PlacementError
-from orchestrator.faults import MOST_LOSSES, POLICIES, Fault, Policy
+from orchestrator.faults import MOST_LOSSES, POLICIES, Policy
 from orchestrator.heartbeat import Running
-from orchestrator.schema import ColumnError
 from orchestrator.search_supply import Supply
 from orchestrator.store import ResultStore, StoreError
 from orchestrator.sweep import Sweep, Trial
@@ -30,10 +28,7 @@ PATIENCE = 30.0
 """Seconds without a place before it is said that trials have none."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds between two attempts of a trial, or to write results, at most; each pause is twice the last."""
-
-STORAGE_PATIENCE = 600.0
-"""Seconds that finished trials wait for storage that cannot be written, before the run ends."""
+"""Seconds between two attempts of a trial, at most; each pause is twice the last."""
 
 
 class Run:
@@ -59,13 +54,12 @@ class Run:
         self._sweep, self._store, self._executor, self._display = sweep, store, executor, display
         self._supply = supply
         self._watchers: list[Watcher] = [watcher for watcher in (mirror, display) if watcher]
-        self._confirm, self._pace, self._stopping = confirm, pace, False
+        self._pace, self._stopping = pace, False
         self._waiting = Waiting(left)
         self._resting: list[Attempt] = []
         self._running: dict[str, Attempt] = {}
-        self._ended: deque[tuple[Attempt, TrialResult]] = deque()  # not committed yet
         self._most: int | None = None  # trials at a time, once memory has run out
-        self._commit_due, self._commit_pause, self._trouble_since = 0.0, 0.0, 0.0
+        self._commits = Commits(store, sweep.name, confirm=confirm, note=self.note, pace=pace)
         self._next_complaint = time.monotonic() + PATIENCE
         self._said: set[str] = set()
         self.alike = FailingAlike()
@@ -74,7 +68,7 @@ class Run:
 
     @property
     def unfinished(self) -> bool:
-        found = self._running or self._resting or self._ended or self._waiting or self._more
+        found = self._running or self._resting or self._commits or self._waiting or self._more
         return bool(found)
 
     @property
@@ -105,10 +99,7 @@ class Run:
         self._complain()
         if not self._running:
             now = time.monotonic()
-            due = [attempt.due - now for attempt in self._resting] + (
-                [self._commit_due - now] if self._ended else []
-            )
-            time.sleep(max(0.0, min([timeout, *due])))
+            self._commits.wait(max(0.0, min([timeout, *(attempt.due - now for attempt in self._resting)])))
         for event in self._executor.events(timeout):
             attempt = self._running.get(event.trial_id)
             if attempt:
@@ -128,8 +119,7 @@ class Run:
         while self._running and time.monotonic() < end:
             self.take_events()
             self.commit_ended()
-        self._commit_due = 0.0
-        self.commit_ended()
+        self.flush()
 
     def note(self, text: str, trial_id: str | None = None) -> None:
         if self._display:
@@ -138,12 +128,7 @@ class Run:
     @property
     def unwritten(self) -> int:
         """Trials that have ended and could not be committed."""
-        return len(self._ended)
-
-    def remove_checkpoints(self, trial_ids: Iterable[str]) -> None:
-        """Of finished trials; what cannot be removed now is removed by the next run."""
-        with suppress(OSError):
-            remove_checkpoints(self._store.folder, set(trial_ids))
+        return len(self._commits)
 
     def _begin(self, attempt: Attempt) -> None:
         attempt.begin()
@@ -152,15 +137,15 @@ class Run:
 
     def _supplied(self) -> Trial | None:
         """The supply's next trial, if one may begin; while that cannot be put on record it waits, as results do."""
-        if not self._more or self._ended or not self._may_begin() or time.monotonic() < self._commit_due:
+        if not self._more or self._commits or self._commits.resting or not self._may_begin():
             return None
         assert self._supply is not None
         try:
             trial = self._supply.next(self._executor.has_room)
         except StoreError as error:
-            self._bear(error)
+            self._commits.bear(error, patient=bool(self._running) or not self._stopping)
             return None
-        self._trouble_since = self._commit_pause = 0.0
+        self._commits.ease()
         return trial
 
     def _may_begin(self) -> bool:
@@ -168,7 +153,7 @@ class Run:
 
     def _next(self) -> Attempt | None:
         """The next of the trials that wait, if one may begin; while all fail alike one that may fare better."""
-        if not self._waiting or self._trouble_since or not self._may_begin():
+        if not self._waiting or self._commits.stuck or not self._may_begin():
             return None
         preferred = self.alike.untried if self.alike.suspicious else lambda _: False
         return self._waiting.take(self._executor.has_room, preferred)
@@ -237,61 +222,43 @@ class Run:
 
     def _end(self, attempt: Attempt, result: TrialResult) -> None:
         del self._running[attempt.trial.spec.trial_id]
-        self._ended.append((attempt, attempt.complete(result)))
+        self._commits.add(attempt, attempt.complete(result))
         if result.status is TrialStatus.FAILED:  # now, before another begins in its place
             self._judge(attempt, result)
 
     def commit_ended(self) -> bool:
         """Put in place what has ended; whether anything was. While results cannot be written it waits, and none begins."""
-        committed = False
-        while self._ended and time.monotonic() >= self._commit_due:
-            self._confirm()
-            try:
-                self._commit(*self._ended[0])
-            except StoreError as error:
-                self._bear(error)
-                break
-            self._ended.popleft()
-            self._trouble_since = self._commit_pause = 0.0
-            committed = True
-        return committed
+        written = self._commits.proceed(patient=bool(self._running) or not self._stopping)
+        if self._supply and not self._commits.stuck:  # what it is asked for depends on what is stored
+            self._commits.finish()
+            written += self._commits.proceed()
+        for ended in written:
+            self._committed(ended)
+        return bool(written)
 
-    def _bear(self, error: StoreError) -> None:
-        now = time.monotonic()
-        if not self._trouble_since:
-            self._trouble_since = now
-            self.note(
-                f"{error}; finished trials wait in memory, and no other begins, until it can be written again "
-                f"(for {STORAGE_PATIENCE / 60:g} minutes at most)"
-            )
-        if now - self._trouble_since > STORAGE_PATIENCE * self._pace or (
-            self._stopping and not self._running
-        ):
-            raise error
-        self._commit_pause = min(LONGEST_PAUSE, 2 * self._commit_pause or 1.0)
-        self._commit_due = now + self._commit_pause * self._pace
+    def flush(self) -> None:
+        """Write everything that has ended now. Raises StoreError where something cannot be."""
+        for ended in self._commits.flush():
+            self._committed(ended)
 
-    def _commit(self, attempt: Attempt, result: TrialResult) -> None:
-        """Raises StoreError; but a trial whose rows do not fit the schema fails alone."""
-        spec, rows = attempt.trial.spec, attempt.rows
-        try:
-            self._store.commit(spec, self._sweep.name, result, rows)
-        except StoreError as error:
-            if not isinstance(error.__cause__, ColumnError):
-                raise
-            kind = type(error.__cause__).__name__
-            result = attempt.complete(attempt.failure(kind, str(error), Fault.CODE))
-            self._store.commit(spec, self._sweep.name, result, [])
-            self._judge(attempt, result)
-        self.finished[spec.trial_id] = result.status
+    def close(self) -> None:
+        """What is being written comes to its end; afterwards nobody writes."""
+        for ended in self._commits.close():
+            self._committed(ended)
+
+    def _committed(self, ended: Ended) -> None:
+        trial, result = ended.attempt.trial, ended.result
+        trial_id = trial.spec.trial_id
+        self.finished[trial_id] = result.status
+        if ended.unfit:
+            self._judge(ended.attempt, result)
         if self._supply:
-            self._supply.ended(spec.trial_id, result.status, rows)
+            self._supply.ended(trial_id, result.status, [] if ended.unfit else ended.attempt.rows)
         if result.status is not TrialStatus.FAILED:
             self.alike.ended()
-            self._waiting.learn(attempt.trial, result)
-            self.remove_checkpoints([spec.trial_id])
+            self._waiting.learn(trial, result)
         for watcher in self._watchers:
-            watcher.finished(spec.trial_id, result)
+            watcher.finished(trial_id, result)
 
     def _judge(self, attempt: Attempt, result: TrialResult) -> None:
         """Whether the others need not be tried, after this failure."""
@@ -307,7 +274,7 @@ class Run:
     def _complain(self) -> None:
         """Say so, now and then, when trials wait for a place for long: other jobs hold it, or a node was lost."""
         now = time.monotonic()
-        if self._ended:  # it is storage that they wait for
+        if self._commits.stuck:  # it is storage that they wait for
             return
         if self._running:
             waiting = sum(a.place is None and now - a.begun > PATIENCE for a in self._running.values())

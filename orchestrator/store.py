@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,9 @@ from orchestrator.schema import ColumnError, schema, table
 from orchestrator.sweep import Sweep
 from workers.result import Row, TrialResult, TrialStatus, measurement_columns, trial_columns
 from workers.spec import TrialSpec
+
+SMALL = 2**20
+"""Bytes of a table that is written for speed rather than for size."""
 
 
 class StoreError(RuntimeError):
@@ -203,8 +207,10 @@ class ResultStore:
 
     def write_table(self, name: str, content: pa.Table) -> None:
         """Put a Parquet file in place, whole or not at all. Raises StoreError, which names it."""
+        # of a few rows, dictionaries and zstd's contexts for each of a hundred columns take longer and are larger
+        small: dict[str, Any] = {"compression": "snappy", "use_dictionary": False}
         sink = pa.BufferOutputStream()
-        pq.write_table(content, sink, compression="zstd")
+        pq.write_table(content, sink, **(small if content.nbytes < SMALL else {"compression": "zstd"}))
         self._write(name, sink.getvalue())
 
     def _write(self, name: str, content: bytes | pa.Buffer) -> None:

@@ -139,7 +139,7 @@ def test_a_node_added_is_used_and_when_it_dies_its_trials_run_elsewhere(
 def test_a_node_that_was_frozen_and_thaws_changes_nothing(
     cluster: Cluster, executor: Executor, data: Path, tmp_path: Path
 ) -> None:
-    from orchestrator.ray_executor import nodes
+    from orchestrator.ray_nodes import nodes
 
     node = cluster.add("c").wait()
     wait_until(lambda: len(nodes()) == 2)
