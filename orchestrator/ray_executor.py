@@ -1,4 +1,4 @@
-"""Trials on Ray, here or on a cluster. With submit.py the only file that imports ray.
+"""Trials on Ray, here or on a cluster. With submit.py, ray_metrics.py and ray_nodes.py the only file that imports ray.
 
 A trial is one streaming generator call on an actor that is used again for the next trial of the same shape
 (CPUs, GPUs): a few milliseconds, against seconds for a process each. Where an actor lies is Ray's choice.
@@ -46,6 +46,7 @@ from orchestrator.events import (
 )
 from orchestrator.executors import EngineLost, PlacementError, shortage
 from orchestrator.faults import POLICIES, Fault
+from orchestrator.trial_log import TrialLog
 from workers.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -64,16 +65,18 @@ Shape = tuple[float, float]
 class Worker:
     """The actor: one process, one trial at a time."""
 
-    def __init__(self, data: Path, folder: Path | None, checkpoints: CheckpointPlace | None) -> None:
+    def __init__(
+        self, data: Path, folder: Path | None, checkpoints: CheckpointPlace | None, sweep: str | None
+    ) -> None:
         # relative to where Ray has put what travelled; absolute where this process shares the driver's disk
         self._data, self._folder = data, None if folder is None else Path.cwd() / folder
-        self._checkpoints = checkpoints
+        self._checkpoints, self._log = checkpoints, TrialLog(sweep)
         make_importable(self._folder)
 
     @ray.method(num_returns="streaming")
     def run(self, spec: TrialSpec, cpus: float, trial_function: TrialFunction | None) -> Iterator[Event]:
         device = "cuda" if ray.get_gpu_ids() and gpu_count() else "cpu"
-        yield from trial_events(
+        events = trial_events(
             spec,
             data=self._data,
             folder=self._folder,
@@ -82,6 +85,7 @@ class Worker:
             checkpoints=self._checkpoints,
             trial_function=trial_function,
         )
+        yield from self._log.told(spec, events)
 
 
 @dataclass
@@ -101,8 +105,8 @@ class RayExecutor:
 
     `data` and `folder` are those of TrialContext; `~` in `data` is the home on each node. To a cluster travel
     this package and what the trials in `specs` name of the sweep's folder; inside a Ray job they are there
-    already. A Ray that this process is connected to already is used and left running. `local` goes to
-    `ray.init` for a Ray of our own.
+    already. A Ray that this process is connected to already is used and left running. `sweep` is its name in
+    the logs of workers. `local` goes to `ray.init` for a Ray of our own.
     """
 
     def __init__(
@@ -114,12 +118,14 @@ class RayExecutor:
         specs: Iterable[TrialSpec] = (),
         checkpoints: CheckpointPlace | None = None,
         trial_function: TrialFunction | None = None,
+        sweep: str | None = None,
         **local: Any,
     ) -> None:
         self._owner = not ray.is_initialized()
         if self._owner:
             connect(address, folder, specs, **local)
         self._data, self._checkpoints, self._trial_function = data, checkpoints, trial_function
+        self._sweep = sweep
         self._folder = folder.resolve() if folder else None
         if address and self._folder:
             self._folder = travelled(self._folder) if job.inside() else Path()
@@ -217,7 +223,8 @@ class RayExecutor:
             "max_task_retries": 0,
             "runtime_env": {"env_vars": variables},  # read when the process starts, before torch is imported
         }
-        return ray.remote(Worker).options(**options).remote(self._data, self._folder, self._checkpoints)
+        actor = ray.remote(Worker).options(**options)
+        return actor.remote(self._data, self._folder, self._checkpoints, self._sweep)
 
     def _idle_shapes(self) -> list[Shape]:
         return [shape for shape, actors in self._idle.items() for _ in actors]
