@@ -6,12 +6,14 @@ at once and `plan` needs no torch.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
 if TYPE_CHECKING:
+    from orchestrator.status import Job
     from orchestrator.sweep import Sweep
 
 HELP = """Sweeps of training runs, measured: Hessian spectra, gradient and subspace overlaps.
@@ -90,6 +92,13 @@ checkpoint_option = click.option(
     show_default=True,
     callback=seconds,
     help="How much work a trial may lose when its process dies.",
+)
+log_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one object a line on standard error, for machines.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Yes, more than 100,000 trials are meant.")
 
@@ -178,6 +187,7 @@ def plan_searches(sweep: "Sweep", results: str, data: Path | None, as_json: bool
 @click.option("--only", metavar="TRIAL_ID", multiple=True, help="Run just this trial; may be given again.")
 @checkpoint_option
 @click.option("--debug", is_flag=True, help="With --executor local: open pdb where a trial fails.")
+@log_option
 def run(
     file: Path,
     results: str | None,
@@ -189,6 +199,7 @@ def run(
     only: tuple[str, ...],
     checkpoint_every: float,
     debug: bool,
+    log_format: str,
 ) -> None:
     """Run the trials of FILE that are not finished, here or on a Ray cluster.
 
@@ -216,6 +227,7 @@ def run(
             only=only,
             checkpoint_every=checkpoint_every,
             debug=debug,
+            as_json=log_format == "json",
         )
     except Refused as error:
         refuse(str(error))
@@ -242,6 +254,7 @@ def run(
 )
 @click.option("--no-follow", is_flag=True, help="Return as soon as the cluster has the job.")
 @checkpoint_option
+@log_option
 @yes_option
 def submit(
     file: Path,
@@ -251,6 +264,7 @@ def submit(
     data: str | None,
     no_follow: bool,
     checkpoint_every: float,
+    log_format: str,
     yes: bool,
 ) -> None:
     """Run the trials of FILE that are not finished as a job of a Ray cluster, and follow its log.
@@ -265,7 +279,7 @@ def submit(
     from orchestrator.submission import Submission
 
     sweep = load(file, None, yes)
-    submission = Submission(sweep, address, results, tracking_uri, data, checkpoint_every, yes)
+    submission = Submission(sweep, address, results, tracking_uri, data, checkpoint_every, yes, log_format)
     if problems := submission.problems():
         refuse(*problems)
     from orchestrator.run_command import Refused
@@ -280,8 +294,11 @@ def submit(
 
 @main.command()
 @click.argument("path")
+@click.option(
+    "--address", help="A cluster's dashboard, such as http://HEAD:8265, to say what became of the job, too."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status(path: str, as_json: bool) -> None:
+def status(path: str, address: str | None, as_json: bool) -> None:
     """Say what is finished, running and left of the results in PATH, and why trials failed.
 
     With every failure comes the command that runs that trial again in one process, under a debugger if you
@@ -290,11 +307,29 @@ def status(path: str, as_json: bool) -> None:
     from orchestrator.status import status as status_of
     from orchestrator.store import StoreError
 
+    jobs = jobs_of(address, path) if address else []
     try:
-        found = status_of(path)
+        found = replace(status_of(path), jobs=jobs)
     except StoreError as error:
-        refuse(str(error))
+        refuse(*map(str, jobs), str(error))
     click.echo(found.json() if as_json else found.text())
+    if address and not jobs:
+        click.echo(f"{address}: knows no job with these results", err=True)
+
+
+def jobs_of(address: str, path: str) -> "list[Job]":
+    """The cluster's jobs with these results; the command ends with 2 where it cannot be asked."""
+    from orchestrator.run_command import Refused
+    from orchestrator.submission import wrong_address
+
+    if problems := list(wrong_address(address)):
+        refuse(*problems)
+    from orchestrator.submit import jobs
+
+    try:
+        return jobs(address, path)
+    except Refused as error:
+        refuse(str(error))
 
 
 @main.command()
@@ -399,12 +434,24 @@ def ui(path: str, port: int) -> None:
 
 
 @main.command()
-@click.option("--address", help="A Ray cluster to ask.")
+@click.option("--address", help="A Ray cluster to ask: HOST:PORT, or its dashboard's http://HEAD:8265.")
 @click.option("--tracking-uri", help="An MLflow store to ask.")
 @click.option("--results", metavar="DIR", help="A results folder or URI to try.")
-@data_option
-def doctor(address: str | None, tracking_uri: str | None, results: str | None, data: Path | None) -> None:
-    """Check versions, devices, the curvature kernel in float64, and every part you name."""
+@click.option(
+    "--data",
+    metavar="DIR",
+    help="Where data sets lie.  [default: TINY_SUBSPACE_DATA or ~/.cache/tiny-subspace]",
+)
+def doctor(address: str | None, tracking_uri: str | None, results: str | None, data: str | None) -> None:
+    """Check versions, devices, the curvature kernel in float64, and every part you name.
+
+    With the address of a dashboard all of that is asked on the cluster, in a small job, as by a sweep that is submitted:
+    results, tracking server and data are then those that the cluster reaches.
+    """
+    if address and "://" in address:
+        from orchestrator.examination import examine as examine_cluster
+
+        sys.exit(examine_cluster(address, tracking_uri, results, data))
     from orchestrator.doctor import doctor as examine
 
     sys.exit(examine(address, tracking_uri, results, data))

@@ -69,6 +69,12 @@ def checks(
         yield _guarded("tracking", lambda: _tracking(uri), "a sweep runs without it: --tracking-uri none")
     if results is not None:
         yield _guarded("results", lambda: _results(results), "choose another folder with --results")
+        if address:
+            yield _guarded(
+                "nodes",
+                lambda: _nodes(address, results),
+                "results must be a folder that every node sees, or a URI that it has credentials for",
+            )
 
 
 def _guarded(name: str, ask: Callable[[], str], advice: str) -> Check:
@@ -137,6 +143,12 @@ def _cluster(address: str) -> str:
     from orchestrator.ray_executor import check
 
     return f"{address}: {check(address)}"
+
+
+def _nodes(address: str, results: str | Path) -> str:
+    from orchestrator.ray_nodes import everywhere
+
+    return everywhere(address, str(results))
 
 
 def _tracking(uri: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import results, run_content, tracking
 from orchestrator.background import Background
+from orchestrator.faults import Fault
 from orchestrator.mlflow_mirror import refused
 from orchestrator.mlflow_runs import SweepRuns
 from orchestrator.pulse import Pulse
@@ -100,6 +101,9 @@ class Mirror:
     def row(self, trial_id: str, row: Row) -> None:
         """A trial has yielded a row. One that was told before, by an earlier attempt, changes nothing."""
         self._put(trial_id, lambda: _Measured(trial_id, int(row["step"]), run_content.metrics(row), _now()))
+
+    def faulted(self, trial_id: str, fault: Fault) -> None:
+        """The trial's run stays as it is: its next attempt goes on in it, or it is finished."""
 
     def finished(self, trial_id: str, result: TrialResult) -> None:
         """A trial has ended and is stored."""

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs, on standard error: live lines on a terminal, elsewhere calm ones."""
+"""What is told of a sweep while it runs, on standard error: live lines on a terminal, calm ones elsewhere, or JSON."""
 
 import sys
 import time
@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from orchestrator.faults import POLICIES, Fault
+from orchestrator.json_lines import json_line
 from orchestrator.labels import labels
 from orchestrator.run_content import last_line
 from orchestrator.sweep import Sweep, Trial
@@ -28,6 +30,9 @@ SUMMARY_LINES = 20
 
 LIVE = ("train_loss", "f_top")
 """Columns shown of a running trial."""
+
+TOLD = ("status", "steps_done", "seconds", "hessian_products", "attempts", "fault", "error_type")
+"""What machines are told of a finished trial, beside those."""
 
 QUIET = 30.0
 """Seconds between two overall lines where there is no terminal."""
@@ -64,10 +69,13 @@ class Line:
 
 
 class Progress:
-    """The display that `run_sweep` tells of a sweep; live while it is entered, and only on a terminal."""
+    """The display that `run_sweep` tells of a sweep; live while it is entered, and only on a terminal.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or error_console()
+    With `as_json` every line is an object of orchestrator/json_lines.py, and nothing is live.
+    """
+
+    def __init__(self, console: Console | None = None, as_json: bool = False) -> None:
+        self._console, self._json, self._sweep = console or error_console(), as_json, ""
         self._lines: dict[str, Line] = {}
         self._running: dict[str, Line] = {}
         self._done: dict[str, Line] = {}  # in this run
@@ -75,7 +83,7 @@ class Progress:
         self._examples: list[dict[str, Any]] = []  # what trials are told apart from that are not known yet
         self._begun = self._last_overall = time.monotonic()
         self._live: Live | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not as_json:
             self._live = Live(console=self._console, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
@@ -96,8 +104,10 @@ class Progress:
         self._earlier = len(sweep.trials) - len(left)
         self._planned = sweep.count - self._earlier
         self._begun = self._last_overall = time.monotonic()
+        self._sweep = sweep.name
         finished = f", {self._earlier} finished earlier" if self._earlier else ""
-        self.note(f"{sweep.name}: {self._planned} of {sweep.count} trials to run{finished}")
+        text = f"{sweep.name}: {self._planned} of {sweep.count} trials to run{finished}"
+        self._say("begin", text, trials=sweep.count, left=self._planned)
 
     def started(self, trial: Trial) -> None:
         if trial.spec.trial_id not in self._lines:  # a search has asked for it
@@ -106,6 +116,8 @@ class Progress:
         line = self._lines[trial.spec.trial_id]
         line.latest, line.decompositions = {}, 0
         self._running[trial.spec.trial_id] = line
+        if self._json:
+            self._say("started", line.label, trial.spec.trial_id)
 
     def row(self, trial_id: str, row: Row) -> None:
         line = self._lines[trial_id]
@@ -113,22 +125,42 @@ class Progress:
         line.latest = line.latest | {name: value for name, value in row.items() if value is not None}
         if not self._live and time.monotonic() - self._last_overall >= QUIET:
             self._last_overall = time.monotonic()
-            self.note(self.overall())
+            self._say("progress", self.overall(), done=len(self._done), running=len(self._running))
 
     def reached(self, trial_id: str, step: int) -> None:
         self._lines[trial_id].latest |= {"step": step}
+
+    def faulted(self, trial_id: str, fault: Fault) -> None:
+        """It does not run any more; people are told in a note."""
+        self._running.pop(trial_id, None)
+        if self._json:
+            self._say("fault", POLICIES[fault].words, trial_id, "warning", fault=str(fault))
 
     def finished(self, trial_id: str, result: TrialResult) -> None:
         line = self._running.pop(trial_id, self._lines[trial_id])
         line.result = result
         self._done[trial_id] = line
-        if not self._live or result.status is TrialStatus.FAILED:
-            self.note(f"[{len(self._done)}/{self._planned}] {finished_line(line)}")
+        failed = result.status is TrialStatus.FAILED
+        if not self._live or failed:
+            self._say(
+                "finished",
+                f"[{len(self._done)}/{self._planned}] {finished_line(line)}",
+                trial_id,
+                "error" if failed else "info",
+                **{name: line.latest.get(name) for name in LIVE},
+                **{name: getattr(result, name) for name in TOLD},
+            )
 
     def note(self, text: str, trial_id: str | None = None) -> None:
         """One line; about a trial where one is named."""
-        if trial_id:
-            text = f"{self._lines[trial_id].label}: {text}"
+        self._say("note", f"{self._lines[trial_id].label}: {text}" if trial_id else text, trial_id)
+
+    def _say(
+        self, event: str, text: str, trial_id: str | None = None, level: str = "info", **fields: Any
+    ) -> None:
+        """One line; for machines with its fields."""
+        if self._json:
+            text = json_line(event, text, level, trial_id=trial_id, sweep=self._sweep or None, **fields)
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def overall(self) -> str:
@@ -142,7 +174,9 @@ class Progress:
         return ", ".join(words) + (f", about {duration(left)} left" if left is not None else "")
 
     def summary(self) -> None:
-        """A table of this run's trials, failed ones first."""
+        """A table of this run's trials, failed ones first; for people alone."""
+        if self._json:
+            return
         if self._done:
             self._console.print(summary_table(list(self._done.values())))
         if len(self._done) > SUMMARY_LINES:

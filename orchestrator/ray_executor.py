@@ -31,7 +31,7 @@ from ray.exceptions import (
     TaskCancelledError,
 )
 
-from orchestrator import job, parcel, ray_nodes
+from orchestrator import job, parcel, ray_cluster
 from orchestrator.checkpoints import CheckpointPlace
 from orchestrator.events import (
     Event,
@@ -46,8 +46,9 @@ from orchestrator.events import (
 )
 from orchestrator.executors import EngineLost, PlacementError
 from orchestrator.faults import POLICIES, Fault
-from orchestrator.ray_nodes import Autoscaler
+from orchestrator.ray_cluster import Autoscaler
 from orchestrator.room import Shape, fits, shape_of, shortage
+from orchestrator.trial_log import TrialLog
 from workers.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -69,16 +70,18 @@ GROWTH = 256
 class Worker:
     """The actor: one process, one trial at a time."""
 
-    def __init__(self, data: Path, folder: Path | None, checkpoints: CheckpointPlace | None) -> None:
+    def __init__(
+        self, data: Path, folder: Path | None, checkpoints: CheckpointPlace | None, sweep: str | None
+    ) -> None:
         # relative to where Ray has put what travelled; absolute where this process shares the driver's disk
         self._data, self._folder = data, None if folder is None else Path.cwd() / folder
-        self._checkpoints = checkpoints
+        self._checkpoints, self._log = checkpoints, TrialLog(sweep)
         make_importable(self._folder)
 
     @ray.method(num_returns="streaming")
     def run(self, spec: TrialSpec, cpus: float, trial_function: TrialFunction | None) -> Iterator[Event]:
         device = "cuda" if ray.get_gpu_ids() and gpu_count() else "cpu"
-        yield from trial_events(
+        events = trial_events(
             spec,
             data=self._data,
             folder=self._folder,
@@ -87,6 +90,7 @@ class Worker:
             checkpoints=self._checkpoints,
             trial_function=trial_function,
         )
+        yield from self._log.told(spec, events)
 
 
 @dataclass
@@ -115,8 +119,8 @@ class RayExecutor:
 
     `data` and `folder` are those of TrialContext; `~` in `data` is the home on each node. To a cluster travel
     this package and what the trials in `specs` name of the sweep's folder; inside a Ray job they are there
-    already. A Ray that this process is connected to already is used and left running. `local` goes to
-    `ray.init` for a Ray of our own.
+    already. A Ray that this process is connected to already is used and left running. `sweep` is its name in
+    the logs of workers. `local` goes to `ray.init` for a Ray of our own.
     """
 
     def __init__(
@@ -128,12 +132,14 @@ class RayExecutor:
         specs: Iterable[TrialSpec] = (),
         checkpoints: CheckpointPlace | None = None,
         trial_function: TrialFunction | None = None,
+        sweep: str | None = None,
         **local: Any,
     ) -> None:
         self._owner = not ray.is_initialized()
         if self._owner:
             connect(address, folder, specs, **local)
         self._data, self._checkpoints, self._trial_function = data, checkpoints, trial_function
+        self._sweep = sweep
         self._folder = folder.resolve() if folder else None
         if address and self._folder:
             self._folder = travelled(self._folder) if job.inside() else Path()
@@ -144,8 +150,10 @@ class RayExecutor:
         self._looked, self._address = -LOOK, address
 
     def admit(self, resources: Resources) -> None:
-        lacking = shortage(resources, ray_nodes.nodes())
-        if lacking and not ray_nodes.autoscaler():  # one may have such nodes to add; if not it says so later
+        lacking = shortage(resources, ray_cluster.nodes())
+        if (
+            lacking and not ray_cluster.autoscaler()
+        ):  # one may have such nodes to add; if not it says so later
             raise PlacementError(lacking)
 
     def has_room(self, resources: Resources) -> bool:
@@ -247,7 +255,8 @@ class RayExecutor:
             "max_task_retries": 0,
             "runtime_env": {"env_vars": variables},  # read when the process starts, before torch is imported
         }
-        return ray.remote(Worker).options(**options).remote(self._data, self._folder, self._checkpoints)
+        actor = ray.remote(Worker).options(**options)
+        return actor.remote(self._data, self._folder, self._checkpoints, self._sweep)
 
     def _taken(self) -> Counter[Shape]:
         return Counter(flight.shape for flight in self._flights.values())
@@ -258,8 +267,8 @@ class RayExecutor:
     def _nodes(self) -> list[Shape]:
         """The nodes that are alive. Raises EngineLost: of a Ray of our own there is one, and no other comes."""
         if time.monotonic() - self._looked > LOOK:
-            self._found = ray_nodes.nodes()
-            self._autoscaler = None if self._owner and not self._address else ray_nodes.autoscaler()
+            self._found = ray_cluster.nodes()
+            self._autoscaler = None if self._owner and not self._address else ray_cluster.autoscaler()
             self._looked = time.monotonic()
         if self._owner and not self._found:
             raise EngineLost("the Ray of this run has died")
@@ -341,7 +350,7 @@ def _reason(error: BaseException) -> str:
 def check(address: str) -> str:
     """What the cluster at `address` has, in one line. Raises ConnectionError where it does not answer."""
     with closing(RayExecutor(address, data=Path())):
-        found = ray_nodes.nodes()
+        found = ray_cluster.nodes()
         cpus, gpus = sum(node.cpus for node in found), sum(node.gpus for node in found)
         return f"{len(found)} nodes with {cpus:g} CPUs and {gpus:g} GPUs, Ray {ray.__version__}"
 

@@ -1,44 +1,67 @@
-"""What a Ray cluster has, and whether it grows by itself."""
+"""Whether every node of a cluster can write results: trials keep their checkpoints there, wherever they run."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.room import Shape
+from orchestrator.following import reason
+from orchestrator.ray_executor import RayExecutor, plain_text
+from orchestrator.store import ResultStore, StoreError
 
-
-@dataclass(frozen=True)
-class Autoscaler:
-    """Ray's autoscaler, which adds nodes for work that has no place. The first version does not say what it cannot do."""
-
-    launching: bool = False  # nodes that are on their way
-    infeasible: Sequence[
-        Shape
-    ] = ()  # what no kind of node it may add has room for, or no further node of its limit
+PATIENCE = 120.0
+"""Seconds that all nodes together have to answer; the first time each starts a process for it."""
 
 
-def nodes() -> list[Shape]:
-    """What each node that is alive has."""
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [_shape(node["Resources"]) for node in found if node["Alive"]]
+def everywhere(address: str, results: str) -> str:
+    """Ask every node, and say how many there are. Raises StoreError with the first that cannot, and its address."""
+    mark = f".probe-{secrets.token_hex(4)}"
+    with closing(RayExecutor(address, data=Path())), marked(results, mark):
+        found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = [node for node in found if node["Alive"]]
+        answers = [_ask(node["NodeID"], results, mark) for node in alive]
+        ray.wait(answers, num_returns=len(answers), timeout=PATIENCE)
+        for node, answer in zip(alive, answers, strict=True):
+            try:
+                trouble = ray.get(answer, timeout=0)
+            except GetTimeoutError:
+                trouble = f"no answer within {PATIENCE:g} s"
+            except RayError as error:
+                trouble = reason(plain_text(error))
+            if trouble:
+                raise StoreError(f"node {node['NodeManagerAddress']}: {trouble}")
+    return f"{len(alive)} of {len(alive)} can write {results}, and see what the driver writes there"
 
 
-def autoscaler() -> Autoscaler | None:
-    """The cluster's autoscaler; None where it has none, so that its nodes are those that it has."""
-    address = ray.get_runtime_context().gcs_address
-    reply = GetClusterStatusReply.FromString(GcsClient(address).get_cluster_status(timeout_s=10))
-    state = reply.autoscaling_state
-    if not state.autoscaler_state_version:
-        return None
-    infeasible = [_shape(request.resources_bundle) for request in state.infeasible_resource_requests]
-    return Autoscaler(bool(state.pending_instance_requests or state.pending_instances), infeasible)
+def _ask(node_id: str, results: str, mark: str) -> Any:
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": there, "max_retries": 0}
+    return ray.remote(trouble_with).options(**options).remote(results, mark)
 
 
-def _shape(resources: Any) -> Shape:
-    return Shape(*(resources.get(name, 0.0) for name in ("GPU", "CPU", "memory")))
+@contextmanager
+def marked(results: str, mark: str) -> Iterator[None]:
+    """A file of this name lies there, as long as this is entered. Raises StoreError."""
+    store = ResultStore(results)
+    store.probe()
+    store.folder.write(mark, b"")
+    try:
+        yield
+    finally:
+        store.folder.remove(mark)
+
+
+def trouble_with(results: str, mark: str) -> str | None:
+    """Why results cannot be written from here, or are not those of whoever asks, in a line."""
+    try:
+        store = ResultStore(results)
+        store.probe()
+        seen = store.folder.read(mark) is not None
+    except (StoreError, OSError) as error:
+        return str(error)
+    return None if seen else f"{results}: is a folder of its own there: the driver's files are not in it"

@@ -196,6 +196,8 @@ class Run:
         """Whether there is another attempt; then it is due after a pause, with what the fault calls for."""
         policy = POLICIES[failed.fault]
         attempt.faults[failed.fault] += 1
+        for watcher in self._watchers:
+            watcher.faulted(failed.trial_id, failed.fault)
         if not policy.retried or attempt.exhausted(self._sweep.retries, MOST_LOSSES):
             return False
         pause = min(LONGEST_PAUSE, policy.first_pause * 2 ** (attempt.faults.total() - 1)) * self._pace

@@ -2,11 +2,10 @@
 
 import os
 import shlex
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import click
 
 from orchestrator import job
 
@@ -14,7 +13,9 @@ if TYPE_CHECKING:
     from orchestrator.checkpoints import CheckpointPlace
     from orchestrator.driver import Outcome
     from orchestrator.executors import Executor
+    from orchestrator.store import ResultStore
     from orchestrator.sweep import Sweep
+    from orchestrator.watchers import Watcher
 
 ENDINGS = {0: "FINISHED", 1: "FAILED", 130: "KILLED"}
 """MLflow's word for the sweep, by exit code."""
@@ -35,6 +36,7 @@ def run(
     only: tuple[str, ...],
     checkpoint_every: float,
     debug: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Run what is left of the sweep and say how it ended and where to look; the exit code of contracts."""
     from orchestrator.checkpoints import CheckpointPlace
@@ -45,6 +47,7 @@ def run(
     from orchestrator.progress import Progress
     from orchestrator.store import ResultStore, StoreError
     from orchestrator.tracking import VARIABLE, tracking_uri
+    from orchestrator.watchers import Several
     from workers.spec import SpecError
 
     if only and sweep.searches:
@@ -56,7 +59,7 @@ def run(
         raise Refused(f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them")
     own = {name for spec in sweep.examples for name in spec.measure if "." in name}
     make_importable(sweep.folder)
-    uri, progress, outcome = tracking_uri(results, tracking), Progress(), None
+    uri, progress, outcome = tracking_uri(results, tracking), Progress(as_json=as_json), None
     command = job.command()
     if uri is None and not (tracking or os.environ.get(VARIABLE)):
         progress.note(
@@ -68,17 +71,19 @@ def run(
             store.check(sweep)  # before Ray starts, which takes seconds
             left = remaining(sweep, store.finished(), only or None)
             place = CheckpointPlace(results if "://" in results else store.folder.path, checkpoint_every)
-            engine = make_executor(
-                sweep, executor if left or sweep.searches else "local", address, data, place, debug
-            )
+            needed = executor if left or sweep.searches else "local"
+            engine = make_executor(sweep, needed, address, data, place, debug)
             stack.callback(engine.close)
             mirror = Mirror(uri, results, warn=progress.note) if uri else None
+            watchers: list[Watcher] = [mirror] if mirror else []
+            if address and needed == "ray":  # a Ray of our own has no exporter
+                watchers.append(ray_metrics(sweep.name, store, stack))
             with progress:
                 outcome = run_sweep(
                     sweep,
                     store=store,
                     executor=engine,
-                    mirror=mirror,
+                    mirror=Several(*watchers),
                     progress=progress,
                     only=only or None,
                     command=command,
@@ -89,14 +94,15 @@ def run(
             raise Refused(str(error)) from error
         except KeyboardInterrupt:  # before the first trial or after the last
             if outcome is None:
-                click.echo(f"interrupted; finished trials are kept. To resume: {command}", err=True)
+                progress.note(f"interrupted; finished trials are kept. To resume: {command}")
                 return 130
             if uri:
-                click.echo(
-                    f"interrupted while MLflow was told. Afterwards: {repair_command(results, uri)}", err=True
+                progress.note(
+                    f"interrupted while MLflow was told. Afterwards: {repair_command(results, uri)}"
                 )
     progress.summary()
-    say_where(outcome, results, uri)
+    for line in where(outcome, results, uri):
+        progress.note(line)
     return outcome.exit_code
 
 
@@ -115,17 +121,36 @@ def make_executor(
         return LocalExecutor(data, sweep.folder, checkpoints=checkpoints, debug=debug)
     from orchestrator.ray_executor import RayExecutor
 
-    return RayExecutor(address, data=data, folder=sweep.folder, specs=sweep.examples, checkpoints=checkpoints)
+    return RayExecutor(
+        address,
+        data=data,
+        folder=sweep.folder,
+        specs=sweep.examples,
+        checkpoints=checkpoints,
+        sweep=sweep.name,
+    )
 
 
-def say_where(outcome: "Outcome", results: str, uri: str | None) -> None:
+def ray_metrics(sweep: str, store: "ResultStore", stack: ExitStack) -> "Watcher":
+    """The watcher that feeds Ray's exporter, until the stack is left."""
+    from orchestrator.checkpoints import saved_steps
+    from orchestrator.ray_metrics import RayMetrics
+
+    saved: dict[str, int] = {}
+    with suppress(OSError):  # a few products are counted twice, then
+        saved = saved_steps(store.folder)
+    metrics = RayMetrics(sweep, saved)
+    stack.callback(metrics.close)
+    return metrics
+
+
+def where(outcome: "Outcome", results: str, uri: str | None) -> Iterator[str]:
     """One line of counts, and what to do with the results."""
     counts = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if count)
-    click.echo(f"{counts}. Results: {results}", err=True)
+    yield f"{counts}. Results: {results}"
     if outcome.counts.get("failed"):  # type: ignore[call-overload]
-        click.echo(f"Why trials failed: tiny-subspace status {shlex.quote(results)}", err=True)
+        yield f"Why trials failed: tiny-subspace status {shlex.quote(results)}"
     if uri and uri.startswith("sqlite:"):
-        click.echo(f"Browse the runs:   tiny-subspace ui {shlex.quote(results)}", err=True)
-    click.echo(f'Query them:        pandas.read_parquet("{results}/measurements")', err=True)
-    for found in outcome.found:
-        click.echo(found.line, err=True)
+        yield f"Browse the runs:   tiny-subspace ui {shlex.quote(results)}"
+    yield f'Query them:        pandas.read_parquet("{results}/measurements")'
+    yield from (found.line for found in outcome.found)

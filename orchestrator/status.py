@@ -58,6 +58,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A job of a cluster that works with these results, or the last that did."""
+
+    submission_id: str
+    status: str  # Ray's word
+    since: str | None  # UTC, when it began or, where it has, ended
+    page: str  # of the cluster's dashboard, with its log
+    ending: str | None  # how it came to an end that its log does not tell
+
+    def __str__(self) -> str:
+        line = f"job {self.submission_id}: {self.status} since {self.since or 'an unknown time'}  {self.page}"
+        return f"{line}\n    {self.ending}" if self.ending else line
+
+
+@dataclass(frozen=True)
 class Status:
     """A sweep's state. `pending` is None where the stored sweep file cannot be read here."""
 
@@ -74,6 +89,7 @@ class Status:
     died: str | None  # the same of the last one, if that came to no end of its own
     resume: str  # the command that goes on
     searches: Sequence[Found] = ()  # how far each is
+    jobs: Sequence[Job] = ()  # of the cluster that was asked
 
     def text(self) -> str:
         """As lines for people."""
@@ -96,6 +112,7 @@ class Status:
         elif self.pending:
             died = f"its driver has died ({self.died}); " if self.died else ""
             lines.append(f"{died}to go on: {self.resume}")
+        lines += map(str, self.jobs)
         for trial in self.running:
             at = "" if trial.step is None else f"  step {trial.step}"
             loss = "" if trial.loss is None else f"  loss {trial.loss:.4g}"

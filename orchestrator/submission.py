@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from orchestrator import parcel
@@ -33,6 +33,22 @@ STOP_SECONDS = 120
 """Seconds that `ray job stop` gives running trials to save where they are; Ray's own three are too few."""
 
 
+class Sendable(Protocol):
+    """What becomes a job."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def entrypoint(self) -> str: ...
+    @property
+    def environment(self) -> dict[str, str]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    def pack(self, target: Path) -> None: ...
+
+
 @dataclass(frozen=True)
 class Submission:
     """A sweep, where it is to run, and the options that go with it, as given."""
@@ -44,10 +60,12 @@ class Submission:
     data: str | None = None
     checkpoint_every: float = 30.0
     yes: bool = False
+    log_format: str = "text"
 
     def problems(self) -> list[str]:
         """Everything that is wrong with the call, one line each; nothing is asked of the cluster."""
-        return [*self._wrong_address(), *self._wrong_places(), *self._wrong_files()]
+        places = wrong_places(self.results or "", self.tracking_uri, self.data, self.sweep.name)
+        return [*wrong_address(self.address), *self._missing(), *places, *self._wrong_files()]
 
     def pack(self, target: Path) -> None:
         """Copy into `target` what travels: this package, the sweep file and what it names beside it."""
@@ -56,7 +74,7 @@ class Submission:
 
     def new_id(self) -> str:
         """A submission id that nobody else has: Ray answers HTTP 500 to one that was used before."""
-        return f"{self.sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        return new_id(self.sweep.name)
 
     @property
     def entrypoint(self) -> str:
@@ -65,13 +83,19 @@ class Submission:
         words += ["--results", self.place, "--checkpoint-every", f"{self.checkpoint_every:g}"]
         words += ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
         words += ["--data", self.data] if self.data else []
-        return shlex.join([*words, *(["--yes"] if self.yes else [])])
+        return shlex.join([*words, *self._rest])
 
     @property
     def environment(self) -> dict[str, str]:
         """The job's environment variables, which the Jobs API shows to everybody: nothing secret is among them."""
         stop = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
         return {VERSION_VARIABLE: code_version(), COMMAND: self.command} | stop
+
+    @property
+    def _rest(self) -> list[str]:
+        """Options that are the same in both command lines."""
+        words = [] if self.log_format == "text" else ["--log-format", self.log_format]
+        return [*words, *(["--yes"] if self.yes else [])]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -97,14 +121,14 @@ class Submission:
         words += ["--data", self.data] if self.data else []
         every = f"{self.checkpoint_every:g}"
         words += ["--checkpoint-every", every] if every != "30" else []
-        return shlex.join([*words, *(["--yes"] if self.yes else [])])
+        return shlex.join([*words, *self._rest])
 
     def hints(self, job: str) -> list[str]:
         """How to watch, stop, resume and follow a job."""
         return [
             f"  results  {self.place}",
             f"  watch    {self.address.rstrip('/')}/#/jobs/{job}",
-            f"  status   tiny-subspace status {shlex.quote(self.place)}",
+            f"  status   tiny-subspace status {shlex.quote(self.place)} --address {shlex.quote(self.address)}",
             f"  stop     ray job stop {job} --address {shlex.quote(self.address)}",
             f"  follow, and resume where it has ended:  {self.command}",
         ]
@@ -125,42 +149,12 @@ class Submission:
         own = parcel.own_files(self.sweep.folder, self._specs)
         return [(path, path.stat().st_size) for path in parcel.files_within(own)]
 
-    def _wrong_address(self) -> Iterator[str]:
-        if urlsplit(self.address).scheme not in ("http", "https") or not urlsplit(self.address).hostname:
-            yield (
-                f"--address: {without_password(self.address)}: must be that of the cluster's dashboard, such as "
-                "http://HEAD:8265"
-            )
-        elif holds_credentials(self.address):
-            yield "--address: one with credentials is refused, since it is shown; RAY_AUTH_TOKEN_PATH is for Ray's token"
-
-    def _wrong_places(self) -> Iterator[str]:
-        """Places that a job cannot keep anything in, and URIs that should not be shown."""
-        lost = "a relative path would lie in the job's folder on the head, which is deleted with the job"
+    def _missing(self) -> Iterator[str]:
         if not self.results:
             yield (
                 "--results: is missing: there is no default that every cluster could keep; give a URI such as "
                 f"s3://bucket/{self.sweep.name}, or the full path of a folder that every node sees"
             )
-        elif holds_credentials(self.results):
-            yield (
-                "--results: a URI with credentials is refused, since the Jobs API shows it; they belong into the "
-                "environment of the cluster's nodes: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
-        elif "://" not in self.results and not self.results.startswith("/"):
-            yield (
-                f"--results: {self.results}: {lost}; give a URI such as s3://bucket/{self.sweep.name}, or the full "
-                "path of a folder that every node sees"
-            )
-        if self.tracking_uri and holds_credentials(self.tracking_uri):
-            yield (
-                "--tracking-uri: a URI with credentials is refused, since the Jobs API shows it; they belong into the "
-                "environment of the head: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
-        elif self.tracking_uri and is_relative_store(self.tracking_uri):
-            yield f"--tracking-uri: {self.tracking_uri}: {lost}; give that of a server, or none"
-        if self.data and not self.data.startswith(("/", "~")):
-            yield f"--data: {self.data}: {lost}; give the full path of a folder on the nodes"
 
     def _wrong_files(self) -> Iterator[str]:
         """What the trials name and cannot travel."""
@@ -181,6 +175,46 @@ class Submission:
                 f"takes {LIMIT / 2**20:.0f} MiB with a job: {largest}. Put what is large on every node and name it by "
                 "its full path"
             )
+
+
+def new_id(name: str) -> str:
+    """A submission id that nobody else has: Ray answers HTTP 500 to one that was used before."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def wrong_address(address: str) -> Iterator[str]:
+    """What is wrong with the address of a cluster that is to take jobs."""
+    if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
+        yield (
+            f"--address: {without_password(address)}: must be that of the cluster's dashboard, such as "
+            "http://HEAD:8265"
+        )
+    elif holds_credentials(address):
+        yield "--address: one with credentials is refused, since it is shown; RAY_AUTH_TOKEN_PATH is for Ray's token"
+
+
+def wrong_places(results: str, tracking_uri: str | None, data: str | None, name: str) -> Iterator[str]:
+    """Places that a job cannot keep anything in, and URIs that should not be shown; empty ones are not asked about."""
+    lost = "a relative path would lie in the job's folder on the head, which is deleted with the job"
+    if holds_credentials(results):
+        yield (
+            "--results: a URI with credentials is refused, since the Jobs API shows it; they belong into the "
+            "environment of the cluster's nodes: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    elif results and "://" not in results and not results.startswith("/"):
+        yield (
+            f"--results: {results}: {lost}; give a URI such as s3://bucket/{name}, or the full path of a folder "
+            "that every node sees"
+        )
+    if tracking_uri and holds_credentials(tracking_uri):
+        yield (
+            "--tracking-uri: a URI with credentials is refused, since the Jobs API shows it; they belong into the "
+            "environment of the head: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    elif tracking_uri and is_relative_store(tracking_uri):
+        yield f"--tracking-uri: {tracking_uri}: {lost}; give that of a server, or none"
+    if data and not data.startswith(("/", "~")):
+        yield f"--data: {data}: {lost}; give the full path of a folder on the nodes"
 
 
 def is_relative_store(uri: str) -> bool:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shlex
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -17,7 +19,8 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from orchestrator.following import Client, Lost, ending, follow, leaving, reason
 from orchestrator.run_command import Refused
-from orchestrator.submission import LIMIT, Submission
+from orchestrator.status import Job
+from orchestrator.submission import LIMIT, Sendable, Submission
 
 OLDEST = (2, 50)
 """The first version of Ray that runs this package; pyproject.toml says the same."""
@@ -38,8 +41,6 @@ def submit(submission: Submission, following: bool = True) -> int:
 
     Raises Refused, in one line, where the cluster is not there or does not take the job.
     """
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
     job = "the job"
     try:
         client = connect(submission.address)
@@ -89,6 +90,8 @@ def watch(client: Client, submission: Submission, job: str) -> int:
 
 def connect(address: str) -> JobSubmissionClient:
     """The cluster's Jobs API. Raises Refused where there is none that we can use."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     knock(address)
     try:
         with only(address):
@@ -146,16 +149,45 @@ def unauthorized(error: AuthenticationError) -> str:
 
 def running(client: JobSubmissionClient, submission: Submission) -> JobDetails | None:
     """The job that runs this sweep with these results now, if there is one."""
-    with asked(submission):
+    with asked(submission.address, submission.command):
         for job in client.list_jobs():
             if job.submission_id and not job.status.is_terminal() and submission.is_of(job.metadata):
                 return job
     return None
 
 
-def send(client: JobSubmissionClient, submission: Submission, job: str) -> None:
+def jobs(address: str, results: str) -> list[Job]:
+    """The jobs that work with these results, the last first: all that have not ended, or else the last that has."""
+    place = results.rstrip("/")
+    client = connect(address)
+    again = shlex.join(["tiny-subspace", "status", results, "--address", address])
+    with asked(address, again, "did not list its jobs"):
+        found = [each for each in client.list_jobs() if (each.metadata or {}).get("results") == place]
+    found.sort(key=lambda each: each.start_time or 0, reverse=True)
+    live = [each for each in found if not each.status.is_terminal()]
+    return [job_of(address, each) for each in live or found[:1]]
+
+
+def job_of(address: str, details: JobDetails) -> Job:
+    """What is told of a job."""
+    ended = details.status.is_terminal()
+    at = details.end_time if ended else details.start_time
+    name = details.submission_id or details.job_id or ""
+    return Job(
+        name,
+        str(details.status),
+        datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds") if at else None,
+        f"{address.rstrip('/')}/#/jobs/{name}",
+        ending(details)[1] if ended else None,
+    )
+
+
+def send(client: JobSubmissionClient, submission: Sendable, job: str) -> None:
     """Submit the job with its files."""
-    with tempfile.TemporaryDirectory(prefix="tiny-subspace-") as staging, asked(submission):
+    with (
+        tempfile.TemporaryDirectory(prefix="tiny-subspace-") as staging,
+        asked(submission.address, submission.command),
+    ):
         submission.pack(Path(staging))
         client.submit_job(
             entrypoint=submission.entrypoint,
@@ -166,21 +198,17 @@ def send(client: JobSubmissionClient, submission: Submission, job: str) -> None:
 
 
 @contextmanager
-def asked(submission: Submission) -> Iterator[None]:
-    """Raise Refused where the cluster does not do what it is asked."""
+def asked(address: str, again: str, failed: str = "did not take the job") -> Iterator[None]:
+    """Raise Refused where the cluster does not do what it is asked; `again` is the command that asks again."""
     try:
         yield
     except AuthenticationError as error:
-        raise Refused(f"{submission.address}: {unauthorized(error)}") from error
+        raise Refused(f"{address}: {unauthorized(error)}") from error
     except (OSError, RuntimeError, ValueError) as error:
         if "status code 413" in str(error):
             limit = f"{LIMIT / 2**20:.0f} MiB"
-            raise Refused(
-                f"{submission.address}: the sweep's files are too large for the cluster ({limit})"
-            ) from error
-        raise Refused(
-            f"{submission.address}: the cluster did not take the job: {reason(error)}. To try again: {submission.command}"
-        ) from error
+            raise Refused(f"{address}: the sweep's files are too large for the cluster ({limit})") from error
+        raise Refused(f"{address}: the cluster {failed}: {reason(error)}. To try again: {again}") from error
 
 
 def say(line: str) -> None:

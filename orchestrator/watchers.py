@@ -1,8 +1,9 @@
-"""Who is told what happens to a sweep: MLflow's mirror, and people."""
+"""Who is told what happens to a sweep: MLflow's mirror, Ray's metrics, and people."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from orchestrator.faults import Fault
 from orchestrator.sweep import Sweep, Trial
 from workers.result import Row, TrialResult
 
@@ -18,8 +19,38 @@ class Watcher(Protocol):
 
     def row(self, trial_id: str, row: Row) -> None: ...
 
+    def faulted(self, trial_id: str, fault: Fault) -> None:
+        """An attempt came to a fault. Another begins after a pause, or the trial is finished, as failed."""
+
     def finished(self, trial_id: str, result: TrialResult) -> None:
         """The result is committed."""
+
+
+class Several:
+    """Watchers that are told the same, as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
+        for watcher in self._watchers:
+            watcher.begin(sweep, left)
+
+    def started(self, trial: Trial) -> None:
+        for watcher in self._watchers:
+            watcher.started(trial)
+
+    def row(self, trial_id: str, row: Row) -> None:
+        for watcher in self._watchers:
+            watcher.row(trial_id, row)
+
+    def faulted(self, trial_id: str, fault: Fault) -> None:
+        for watcher in self._watchers:
+            watcher.faulted(trial_id, fault)
+
+    def finished(self, trial_id: str, result: TrialResult) -> None:
+        for watcher in self._watchers:
+            watcher.finished(trial_id, result)
 
 
 class Display(Watcher, Protocol):

@@ -34,6 +34,9 @@ HEALTH = {
 }
 """A node is dead after four seconds or so without an answer; less, and a busy machine's nodes die by themselves."""
 
+METRICS = {"metrics_report_interval_ms": 1000}
+"""What processes count is with their node's exporter within a second, instead of ten."""
+
 HEAD = "127.0.0.2"
 
 OBJECT_STORE = 100 * 2**20
@@ -100,6 +103,10 @@ class Cluster:
         self.nodes.remove(node)
         node.kill()
 
+    def logs(self, pattern: str) -> str:
+        """What the head's processes have written to such files of Ray's logs."""
+        return "".join(file.read_text() for file in self._folder.glob(f"*/session_latest/logs/{pattern}"))
+
     def stop(self) -> None:
         """Kill everything. `start` brings a fresh head at the same address."""
         for node in [*self.nodes, self.head]:
@@ -111,7 +118,7 @@ class Cluster:
         options = ["--head", f"--port={self._port}", f"--ray-client-server-port={self._client_port}"]
         options += [f"--include-dashboard={str(self._dashboard).lower()}", *self._resources]
         options += [f"--dashboard-port={self._dashboard_port}"] if self._dashboard else []
-        self.head = self._start("head", *options, f"--system-config={json.dumps(HEALTH)}")
+        self.head = self._start("head", *options, f"--system-config={json.dumps(HEALTH | METRICS)}")
         try:
             self.head.wait()
         except BaseException:

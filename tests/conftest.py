@@ -31,7 +31,7 @@ def local_ray() -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(local_ray: Cluster) -> Iterator[Cluster]:
     """`local_ray`, and what a test adds to it is gone afterwards."""
-    from orchestrator.ray_nodes import nodes
+    from orchestrator.ray_cluster import nodes
 
     yield local_ray
     for node in list(local_ray.nodes):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.faults import Fault
 from orchestrator.files import Folder
 from orchestrator.sweep import Resources, Sweep, Trial
 from workers.result import Row, TrialResult, TrialStatus
@@ -54,6 +55,7 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.faults: list[tuple[str, str]] = []
         self.left: list[str] = []
 
     def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
@@ -67,6 +69,9 @@ class Told:
 
     def row(self, trial_id: str, row: Row) -> None:
         self.calls.append(("row", trial_id))
+
+    def faulted(self, trial_id: str, fault: Fault) -> None:
+        self.faults.append((trial_id, str(fault)))
 
     def finished(self, trial_id: str, result: TrialResult) -> None:
         self.calls.append(("finished", trial_id))

@@ -16,6 +16,7 @@ from processes import wait_until
 from orchestrator import results
 from orchestrator.driver import run_sweep
 from orchestrator.executors import Executor
+from orchestrator.faults import Fault
 from orchestrator.store import ResultStore
 from orchestrator.sweep import Resources, Sweep, Trial
 from workers.result import Row, TrialResult, TrialStatus
@@ -59,6 +60,8 @@ class Watch:
         if self.hit is None and place.node == self._node and place.step >= 3:
             self.hit = spec
             self._act(place)
+
+    def faulted(self, trial_id: str, fault: Fault) -> None: ...
 
     def finished(self, trial_id: str, result: TrialResult) -> None: ...
 
@@ -139,7 +142,7 @@ def test_a_node_added_is_used_and_when_it_dies_its_trials_run_elsewhere(
 def test_a_node_that_was_frozen_and_thaws_changes_nothing(
     cluster: Cluster, executor: Executor, data: Path, tmp_path: Path
 ) -> None:
-    from orchestrator.ray_nodes import nodes
+    from orchestrator.ray_cluster import nodes
 
     node = cluster.add("c").wait()
     wait_until(lambda: len(nodes()) == 2)

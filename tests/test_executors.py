@@ -261,7 +261,7 @@ class TestRay:
         on_ray.submit(Trial(scripted("forever", seed=30), ONE))
         with monkeypatch.context() as patch:
             patch.setattr(on_ray, "_owner", True)
-            patch.setattr("orchestrator.ray_nodes.nodes", list)
+            patch.setattr("orchestrator.ray_cluster.nodes", list)
             patch.setattr("orchestrator.ray_executor.LOOK", -1.0)
             with pytest.raises(EngineLost, match="the Ray of this run has died"):
                 on_ray.has_room(Resources(cpus=0.25, gpus=0))

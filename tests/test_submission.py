@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator import submission as submissions
 from orchestrator.cli import main
+from orchestrator.examination import Examination
 from orchestrator.job import COMMAND, JOB
 from orchestrator.submission import Submission
 from orchestrator.sweep import load_sweep
@@ -142,6 +143,7 @@ def test_the_driver_is_run_with_what_was_asked_for(submission):
         "checkpoint_every": "30",
     }
     options = {"tracking_uri": "http://mlflow:5000", "data": "/my data", "checkpoint_every": 0.5, "yes": True}
+    options |= {"log_format": "json"}
     full = replace(submission, **options)
     words = words_of(shlex.split(full.entrypoint)[4:], "run")
     assert {name: words[name] for name in options} == options | {"checkpoint_every": "0.5"}
@@ -151,6 +153,21 @@ def test_the_driver_is_run_with_what_was_asked_for(submission):
     assert {name: again[name] for name in options} == options | {"checkpoint_every": "0.5"}
     assert (again["address"], again["results"]) == (ADDRESS, "s3://results/mine")
     assert Path(again["file"]) == submission.sweep.path
+
+
+def test_a_doctor_is_sent_with_what_is_to_be_asked():
+    places = {"results": "s3://results/mine", "tracking_uri": "http://mlflow:5000", "data": "/my data"}
+    sent = Examination(ADDRESS, **places)
+    assert sent.problems() == []
+    python, dash, module, verb, *words = shlex.split(sent.entrypoint)
+    assert (python, dash, module, verb) == ("python", "-m", "orchestrator", "doctor")
+    assert words_of(words, "doctor") == places | {"address": "auto"}
+    program, verb, *words = shlex.split(sent.command)
+    assert (program, verb) == ("tiny-subspace", "doctor")
+    assert words_of(words, "doctor") == places | {"address": ADDRESS}
+    hidden = Examination("http://me:secret@h:1", "s3://me:secret@b/x", "http://me:secret@mlflow", "relative")
+    assert len(hidden.problems()) == 4
+    assert "secret" not in "".join(hidden.problems())
 
 
 def test_nothing_of_the_users_environment_is_shown(submission, monkeypatch):

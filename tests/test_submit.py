@@ -5,21 +5,29 @@ import re
 import sys
 import threading
 import tomllib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
+import ray
 from click.testing import CliRunner
+from cluster import HEAD
 from packaging.requirements import Requirement
 from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus
 from tunnel import Tunnel
 
-from orchestrator import results
+from orchestrator import ray_nodes, results
 from orchestrator import submit as submits
 from orchestrator.cli import main
+from orchestrator.ray_nodes import everywhere
 from orchestrator.run_command import Refused
+from orchestrator.status import Job
+from orchestrator.store import StoreError
 from orchestrator.submission import Submission
 from orchestrator.submit import OLDEST, connect, submit, unauthorized
 from orchestrator.sweep import load_sweep
@@ -28,7 +36,7 @@ SWEEP = """\
 name: sent
 trial: {architecture: sent_models.linear, dataset: {name: digits, classes: 3}, steps: 4, batch_size: 32}
 grid: {learning_rate: [0.1, 0.01]}
-measure: {loss: {every: 2}}
+measure: {loss: {every: 2}, hessian_gradient_overlap: {every: 2}}
 """
 
 
@@ -48,8 +56,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def ask(*words):
+    return CliRunner().invoke(main, words, catch_exceptions=False)
+
+
 def call(*words):
-    return CliRunner().invoke(main, ["submit", "sent.yaml", *words], catch_exceptions=False)
+    return ask("submit", "sent.yaml", *words)
 
 
 def test_a_sweep_is_run_by_a_cluster_and_then_there_is_nothing_left_to_run(local_ray, folder, monkeypatch):
@@ -68,21 +80,23 @@ def test_a_sweep_is_run_by_a_cluster_and_then_there_is_nothing_left_to_run(local
         def write(text):
             sys.stderr.write(text)
             pieces.append(text)
-            if len(pieces) in (1, 3):
+            if len(pieces) == 1:
                 tunnel.cut()
 
         monkeypatch.setattr(submits, "write", write)
         followed = call(*words)  # the job is found, and no second begun
-        assert len(pieces) > 3
+        assert len(pieces) > 1
         assert followed.exit_code == 0, followed.stderr
         assert f"{job}: runs this sweep with these results already" in followed.stderr
         assert followed.stdout == ""
         for line in ("sent: 2 of 2 trials to run", "[2/2] completed", "2 completed. Results:"):
             assert followed.stderr.count(line) == 1
 
-        again = call(*words)
+        again = call(*words, "--log-format", "json")
         assert again.exit_code == 0, again.stderr
-        assert "sent: 0 of 2 trials to run, 2 finished earlier" in again.stderr
+        lines = [json.loads(line) for line in again.stderr.splitlines() if line.startswith("{")]
+        assert lines[0]["message"] == "sent: 0 of 2 trials to run, 2 finished earlier"
+        assert {line["sweep"] for line in lines} == {"sent"}
 
         trials = results.trials(folder / "out/sent")
         assert list(trials.status) == ["completed"] * 2
@@ -91,12 +105,117 @@ def test_a_sweep_is_run_by_a_cluster_and_then_there_is_nothing_left_to_run(local
         jobs = [each for each in client.list_jobs() if (each.metadata or {}).get("job_name") == "sent"]
         assert len({each.submission_id for each in jobs}) == 2
         assert "topsecret" not in " ".join(each.model_dump_json() for each in jobs)
+        shown = ask("status", str(folder / "out/sent"), "--address", address)
+        last = max(jobs, key=lambda each: each.start_time).submission_id
+        assert re.search(rf"job {last}: SUCCEEDED since \S+  {address}/#/jobs/{last}\n", shown.stdout)
+        assert job not in shown.stdout
         assert {*trials.code_version} == {jobs[0].runtime_env["env_vars"]["TINY_SUBSPACE_VERSION"]}
+
+    assert set(trials.trial_id) == {line["trial_id"] for line in worker_lines(local_ray)}
+    (port,) = [node["MetricsExportPort"] for node in ray.nodes() if node["Alive"]]
+    with urlopen(f"http://{HEAD}:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    assert counted(text, "trials_finished_total", status="completed") == 2
+    assert counted(text, "trials_finished_total", status="failed") == pytest.approx(0)
+    assert counted(text, "faults_total", fault="node") == pytest.approx(0)
+    assert counted(text, "hessian_products_total") == sum(trials.hessian_products) > 0
+    assert counted(text, "trials_running") == 0
+
+
+def worker_lines(cluster):
+    """What the workers of the sweep have told."""
+    lines = cluster.logs("worker-*.err").splitlines()
+    found = [json.loads(line) for line in lines if line.startswith('{"time"')]
+    return [line for line in found if line.get("sweep") == "sent"]
+
+
+def counted(text, name, **tags):
+    """A metric's value in what an exporter says, all drivers of the sweep together."""
+    found = re.findall(rf"^ray_tiny_subspace_{name}{{(.*)}} (\S+)$", text, re.MULTILINE)
+    wanted = [f'{tag}="{value}"' for tag, value in {"sweep": "sent", **tags}.items()]
+    values = [float(value) for words, value in found if all(word in words for word in wanted)]
+    assert values
+    return sum(values)
+
+
+def test_a_doctor_asks_on_the_cluster(local_ray, folder):
+    words = ["--address", local_ray.jobs_address, "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    done = ask("doctor", *words, "--results", "/proc/there")
+    assert done.exit_code == 1
+    answers = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith(("ok ", "FAIL"))]
+    asked = ["here", "jobs", "versions", "devices", "kernel", "data", "cluster", "tracking"]
+    ill = ["results", "nodes"]
+    assert answers == [
+        *(["ok", name] for name in asked),
+        *(["FAIL", name] for name in ill),
+        ["ok", "compared"],
+    ]
+    assert "FAIL  nodes     /proc/there: cannot be written" in done.stdout
+    assert "1 nodes with 2 CPUs and 2 GPUs, Ray " in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("the same as here")
+
+
+def test_every_node_is_asked_whether_results_are_there(local_ray, folder, monkeypatch):
+    assert everywhere(local_ray.address, str(folder / "out")).startswith("1 of 1 can write ")
+    assert list((folder / "out").iterdir()) == []
+    monkeypatch.setattr(
+        ray_nodes, "marked", lambda results, mark: nullcontext()
+    )  # as where each node has its own
+    with pytest.raises(StoreError, match=f"node {HEAD}: .*/out: is a folder of its own there"):
+        everywhere(local_ray.address, str(folder / "out"))
+
+
+def test_what_a_doctor_cannot_ask_is_told(folder):
+    assert (
+        "a relative path would lie in" in ask("doctor", "--address", "http://h:1", "--results", "out").stderr
+    )
+    assert ask("doctor", "--address", "ray://h:1").exit_code == 2
+    with answering(200, "") as address:
+        pass
+    done = ask("doctor", "--address", address)
+    assert done.exit_code == 1
+    assert f"FAIL  jobs      {address}: no Ray cluster: Connection refused" in done.stdout
+
+
+def test_a_status_of_results_that_are_not_there_yet_still_tells_of_the_job(folder, monkeypatch):
+    job = Job("sent-1", "RUNNING", "2026-01-01T00:00:00+00:00", "http://h/#/jobs/sent-1", "the job waits")
+    monkeypatch.setattr(submits, "jobs", lambda address, path: [job])
+    done = ask("status", str(folder / "out/none"), "--address", "http://h:1")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(
+        "job sent-1: RUNNING since 2026-01-01T00:00:00+00:00  http://h/#/jobs/sent-1\n"
+    )
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_jobs_with_these_results_are_those_at_work_or_else_the_last(monkeypatch, live):
+    def details(name, status, began, results="/out/sent"):
+        return SimpleNamespace(
+            submission_id=name,
+            job_id=None,
+            status=JobStatus(status),
+            start_time=began,
+            end_time=began + 1000,
+            metadata={"results": results},
+            message="",
+            error_type=None,
+            driver_exit_code=137,
+        )
+
+    found = [details("a", "FAILED", 1000), details("b", "RUNNING" if live else "FAILED", 2000)]
+    found += [details("c", "FAILED", 3000), details("d", "RUNNING", 4000, "/out/other")]
+    monkeypatch.setattr(submits, "connect", lambda address: SimpleNamespace(list_jobs=lambda: found))
+    (job,) = submits.jobs("http://h:1", "/out/sent/")
+    if live:
+        assert (job.submission_id, job.since, job.ending) == ("b", "1970-01-01T00:00:02+00:00", None)
+    else:
+        assert (job.submission_id, job.since) == ("c", "1970-01-01T00:00:04+00:00")
+        assert job.ending == "the driver was killed (SIGKILL)"
 
 
 def test_what_the_cluster_refuses_ends_with_2_and_its_reason(local_ray, folder):
     done = call("--address", local_ray.jobs_address, "--results", "/proc/sent")
-    assert done.exit_code == 2
+    assert done.exit_code == 2, done.stderr
     assert "/proc/sent: cannot be written" in done.stderr
 
 
