@@ -399,7 +399,7 @@ def ui(path: str, port: int) -> None:
 
 
 @main.command()
-@click.option("--address", help="A Ray cluster to ask.")
+@click.option("--address", help="A Ray cluster to ask: HOST:PORT or its dashboard's http://HOST:PORT.")
 @click.option("--tracking-uri", help="An MLflow store to ask.")
 @click.option("--results", metavar="DIR", help="A results folder or URI to try.")
 @data_option

@@ -134,8 +134,11 @@ def data_folder(given: str | Path | None = None) -> str:
 
 
 def _cluster(address: str) -> str:
-    from orchestrator.ray_executor import check
-
+    """As `run --address` or, where it is that of a dashboard, as `submit --address` would find it."""
+    if address.startswith(("http://", "https://")):
+        from orchestrator.submit import check
+    else:
+        from orchestrator.ray_executor import check
     return f"{address}: {check(address)}"
 
 

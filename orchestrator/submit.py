@@ -107,6 +107,11 @@ def connect(address: str) -> JobSubmissionClient:
     return client
 
 
+def check(address: str) -> str:
+    """What the cluster says of itself to those who submit, in one line. Raises Refused."""
+    return f"Ray {connect(address)._server_ray_version} takes jobs"
+
+
 def knock(address: str) -> None:
     """Refuse an address at which nobody listens: Ray's client would wait for minutes."""
     parts = urlsplit(address)

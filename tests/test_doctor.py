@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from cluster import free_ports
 
 from orchestrator import doctor as doctors
 from orchestrator.doctor import Check, doctor, self_test
+from orchestrator.run_command import Refused
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +83,12 @@ def test_a_store_and_a_folder_that_answer_are_ok(tmp_path, monkeypatch):
     assert code == 0
     assert said[-2].endswith(f"{tmp_path}/mlflow.db is not there yet; the first run makes it")
     assert said[-1].endswith("can be written")
+
+
+def test_a_dashboard_is_asked_as_by_submit():
+    (port,) = free_ports(1)
+    with pytest.raises(Refused, match="is the head running, and is this its dashboard's port"):
+        doctors._cluster(f"http://127.0.0.1:{port}")
 
 
 def test_a_data_folder_that_cannot_be_written_fails(tmp_path, monkeypatch):
