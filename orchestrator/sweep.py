@@ -101,7 +101,7 @@ def load_sweep(path: str | Path, *, data: Path | None = None, allow_large: bool 
     Raises SweepError with all errors of the file, one line each: `FILE:LINE: KEY.PATH: VALUE: why`.
     """
     path = Path(path)
-    folder = path.resolve().parent
+    folder = path.absolute().parent  # links are not followed: what lies beside the one given belongs to it
     text = read_text(path)
     problems = Problems(path)
     root = read_yaml(path, text, problems)

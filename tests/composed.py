@@ -1,6 +1,8 @@
 """Docker's files read as Compose reads them: services with their commands and environments, variables filled in."""
 
+import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,14 @@ def example(**values: str) -> dict[str, str]:
     lines = (FOLDER / "env.example").read_text(encoding="utf-8").splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return {name: value or f"some{name.lower().replace('_', '')}" for name, value in given.items()} | values
+
+
+def image(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """What our image gives to its containers: its environment, and its health check's command."""
+    text = (FOLDER / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    settings = [word for line in re.findall(r"^ENV (.*)", text, re.MULTILINE) for word in shlex.split(line)]
+    (check,) = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", text, re.MULTILINE)
+    return _filled(dict(setting.split("=", 1) for setting in settings), variables), json.loads(check)
 
 
 def services(*files: str, variables: Mapping[str, str]) -> dict[str, Service]:

@@ -18,7 +18,7 @@ def local_ray() -> Iterator[Cluster]:
     """A Ray of this test run's own, with two CPUs and two GPUs that it only believes in; we are connected to it.
     It takes jobs at `jobs_address`.
 
-    It is the only one that a test run starts. For tests that add nodes there is `cluster`.
+    A test run starts no other, but for the stack of test_stack.py. For tests that add nodes there is `cluster`.
     """
     import ray
 

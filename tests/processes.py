@@ -11,10 +11,22 @@ from pathlib import Path
 
 
 class Command:
-    """Python with these words, and every process that descends from it. What they print goes to `log`."""
+    """Python, or another program, with these words, and every process that descends from it.
 
-    def __init__(self, log: Path, *words: str, environment: Mapping[str, str]) -> None:
-        self._log, self._words, self._environment = log, [sys.executable, *words], environment
+    What they print goes to `log`. They run in `folder` and as `user`, a number, where these are given.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *words: str,
+        environment: Mapping[str, str],
+        program: str = sys.executable,
+        folder: Path | None = None,
+        user: int | None = None,
+    ) -> None:
+        self._log, self._words, self._environment = log, [program, *words], environment
+        self._folder, self._user = folder, user
         self.start()
 
     def start(self) -> None:
@@ -22,6 +34,9 @@ class Command:
             self._process = subprocess.Popen(
                 self._words,
                 env=self._environment,
+                cwd=self._folder,
+                user=self._user,
+                extra_groups=None if self._user is None else [],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -32,6 +47,11 @@ class Command:
         """End all of it at once, as where the power fails."""
         while self._signal(signal.SIGKILL):
             time.sleep(0.02)
+        self._process.wait()
+
+    def end(self, number: signal.Signals) -> None:
+        """Ask the command itself to end, and wait until it has."""
+        self._process.send_signal(number)
         self._process.wait()
 
     def freeze(self) -> None:

@@ -360,3 +360,16 @@ def test_due_steps_are_counted_as_if_they_were_visited(schedules: list[Request],
 )
 def test_last_step(length: tuple[Any, ...], expected: int | None) -> None:
     assert last_step(*length) == expected
+
+
+def test_a_link_to_a_sweep_file_has_its_own_files_beside_it(tmp_path: Path) -> None:
+    """As where Kubernetes mounts a ConfigMap: links, through a folder with another name on each node."""
+    mounted, hidden = tmp_path / "sweep", tmp_path / "sweep/..2026_1"
+    hidden.mkdir(parents=True)
+    (hidden / "sweep.yaml").write_text(BASE.replace("mlp", "linked_models.linear"))
+    (mounted / "..data").symlink_to(hidden.name)
+    (mounted / "sweep.yaml").symlink_to("..data/sweep.yaml")
+    (mounted / "linked_models.py").write_text("def linear(input_shape, num_classes): ...\n")
+    sweep = load_sweep(mounted / "sweep.yaml")
+    assert sweep.folder == mounted
+    assert values(sweep, "architecture") == [Component("linked_models.linear")]
