@@ -91,9 +91,9 @@ class Cluster:
         self.nodes: list[Node] = []
         self.start()
 
-    def add(self, name: str, cpus: int = 1) -> Node:
-        """A node more, with no GPUs. Returns at once; `wait` returns when it is up."""
-        options = [f"--address={self.address}", f"--num-cpus={cpus}", "--num-gpus=0"]
+    def add(self, name: str, cpus: int = 1, gpus: int = 0) -> Node:
+        """A node more. Returns at once; `wait` returns when it is up."""
+        options = [f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
         node = self._start(name, *options)
         self.nodes.append(node)
         return node

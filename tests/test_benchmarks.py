@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cluster import Cluster
+
 FOLDER = Path(__file__).parent / "benchmarks"
 
 
@@ -81,3 +83,29 @@ def test_loading(tmp_path: Path) -> None:
     size = found["shared"][0]["bytes"]
     assert found["shared"][-1]["own_bytes"] < size / 2  # of the one that did not make it
     assert min(one["own_bytes"] for one in found["control"]) > size / 2
+
+
+def test_overhead(tmp_path: Path, local_ray: Cluster) -> None:
+    options = ("--trials", "6", "--slots", "2", "--rounds", "1", "--address", local_ray.address)
+    found = run(tmp_path, "overhead.py", *options)
+    assert [turn["contestant"] for turn in found["turns"]] == ["ours", "tasks", "streams", "tune"]
+    for turn in found["turns"]:
+        assert turn["milliseconds"] > 0
+    assert found["turns"][0]["gap"]["median"] > 0  # one process does one trial at a time
+
+
+def test_driver_memory(tmp_path: Path) -> None:
+    found = run(tmp_path, "driver_memory.py", "--planned", "200", "--ended", "100", "--where")
+    (weighed,) = found["sweeps"]
+    assert weighed["planned"] == 200
+    assert 100 <= weighed["ended"] < 200
+    assert 0 < weighed["imported_bytes"] <= weighed["peak_bytes"]
+    assert weighed["holders"]
+
+
+def test_slots(tmp_path: Path, local_ray: Cluster) -> None:
+    options = ("--real", "4", "--steps", "20", "--slots", "2", "--address", local_ray.address)
+    (found,) = run(tmp_path, "slots.py", *options)["runs"]
+    assert (found["trials"], found["used_slots"]) == (4, 2)
+    assert 0 < found["training_of_all"] <= 1
+    assert found["gap"]["median"] > 0
