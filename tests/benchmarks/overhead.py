@@ -1,6 +1,17 @@
-"""Claim: EVIDENCE PENDING
+"""Claim: a trial costs single milliseconds beyond its own work, a durable commit of its results included: more than Ray by
+itself, which keeps nothing, and less than Ray Tune.
 
 Evidence: `python tests/benchmarks/overhead.py` prints the table whose numbers stand here.
+
+    x86_64, 2 CPUs, busy (load 6), ext4, ray 2.60, one round, 2026-11-25
+               ms a trial   × ours   gap, ms    p95   driver's CPU
+       ours       18.4       1         65       145       53%
+      tasks        0.43      0.02       1.4       4       50%
+    streams        1.4       0.08       3.1      11       64%
+       tune       46         2.5       24       188       26%
+
+On an idle machine ours takes 9 ms; of it 6.5 are the commit. Tune grows with the sweep: 10 ms a trial at
+100 trials.
 """
 
 import json

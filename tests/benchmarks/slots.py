@@ -1,7 +1,17 @@
-"""Claim: EVIDENCE PENDING
+"""Claim: while there is work for all, slots run trials for over 97 % of the time, with 64 of them too; trials of seconds
+that train and measure fill over 95 %.
 
-Evidence: `python tests/benchmarks/slots.py --real 200 --slots 1 --slots 2` and `… --simulate 10000` print the
-numbers that stand here.
+Evidence: `python tests/benchmarks/slots.py --real 40 --steps 200 --slots 1 --slots 2` and `… --simulate 1300 --least 2.5
+--most 7.5` print the tables whose numbers stand here.
+
+    x86_64, 2 CPUs, busy (load 4 and 14 to 35), 1 thread each, 2026-11-25
+    trials  slots    each   start-up   first to last   × faster   in full   of all   training   gap (p95)       driver
+    40        1     3.9 s      2.2 s      157.2 s        1.00      99.6%    99.6%     99.6%     16 (30) ms       1%
+    40        2     4.4 s      2.3 s       89.1 s        1.76      99.5%    98.2%     98.2%     18 (46) ms       2%
+    1,300    64     4.9 s     52.4 s      130.4 s                  99.4%    76.8%               25 (165) ms     17%
+
+"of all" of the simulation holds the start of 64 processes on two cores, 52 s, and the last trials, when there are fewer
+than slots. 12.9 trials ended a second.
 """
 
 import json
@@ -67,7 +77,7 @@ GPUS = 8
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--real", "trials", type=click.IntRange(min=2), help="Trials that train and measure.")
-@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Of a real trial.")
+@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Of a real trial.")
 @click.option("--slots", type=click.IntRange(min=1), multiple=True, default=(2,), help="May be given again.")
 @click.option("--simulate", "sleepers", type=click.IntRange(min=2), help="Trials that sleep.")
 @click.option("--nodes", type=click.IntRange(min=1), default=8, show_default=True, help="Of the simulation.")
