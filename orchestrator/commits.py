@@ -1,11 +1,16 @@
-"""Trials that have ended, on their way into the results folder: some at a time, and patiently where it cannot be written."""
+"""Trials that have ended, on their way into the results folder: together what ends together, and patiently.
+
+A thread writes, while the driver hands out. One trial has files of its own; what has ended since the last commit began,
+where that is more than one, is written as a batch.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,8 +21,11 @@ from orchestrator.schema import ColumnError
 from orchestrator.store import ResultStore, StoreError
 from workers.result import TrialResult, TrialStatus
 
-WRITERS = 4
-"""Trials written at a time: an object store takes a while for each, and has room for many."""
+GATHER = 0.025
+"""Seconds between the beginnings of two commits, at least: in a rush, trials are written by the dozen."""
+
+BATCH = 256
+"""Trials that are written at once, at most."""
 
 LONGEST_PAUSE = 60.0
 """Seconds between two tries to write, at most; each pause is twice the last."""
@@ -36,9 +44,10 @@ class Ended:
 
 
 class Commits:
-    """What is to be committed. Threads write; `confirm` raises, before each, where results are not ours any more.
+    """What is to be committed. `confirm` raises, before each commit, where results are not ours any more.
 
-    `pace` is a factor on all pauses. `note` is told when results cannot be written.
+    `gather`: see GATHER. Trials in `stored` have a row already, which only a file of their own replaces. `pace` is a
+    factor on all pauses. `note` is told when results cannot be written.
     """
 
     def __init__(
@@ -46,19 +55,23 @@ class Commits:
         store: ResultStore,
         sweep: str,
         *,
+        stored: Collection[str] = (),
+        gather: float = GATHER,
         confirm: Callable[[], None] = lambda: None,
         note: Callable[[str], object] = lambda _: None,
         pace: float = 1.0,
     ) -> None:
         self._store, self._sweep, self._confirm, self._note, self._pace = store, sweep, confirm, note, pace
+        self._stored, self._gather = set(stored), gather
         self._waiting: deque[Ended] = deque()
-        self._writing: dict[Future[Ended], Ended] = {}
-        self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="tiny-subspace commit")
-        self._due = self._pause = self._since = 0.0
+        self._batch: list[Ended] = []  # being written, or to be written again as it is
+        self._written: Future[list[Ended]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tiny-subspace commit")
+        self._begun = self._due = self._pause = self._since = 0.0
 
     def __len__(self) -> int:
         """Trials that have ended and are not committed yet."""
-        return len(self._waiting) + len(self._writing)
+        return len(self._waiting) + len(self._batch)
 
     @property
     def stuck(self) -> bool:
@@ -69,6 +82,18 @@ class Commits:
     def resting(self) -> bool:
         """Whether it is too early to try again."""
         return time.monotonic() < self._due
+
+    @property
+    def promising(self) -> bool:
+        """Whether something is not committed yet that did not fail."""
+        return any(one.result.status is not TrialStatus.FAILED for one in (*self._batch, *self._waiting))
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next commit may begin; infinite where nothing waits for that."""
+        if self._written or not self:
+            return math.inf
+        return max(0.0, max(self._due, self._begun + self._gather) - time.monotonic())
 
     def add(self, attempt: Attempt, result: TrialResult) -> None:
         self._waiting.append(Ended(attempt, result))
@@ -84,22 +109,24 @@ class Commits:
             self.ease()
         elif trouble:
             self.bear(trouble, patient=patient)
-        while self._waiting and len(self._writing) < WRITERS and not (patient and self.resting):
+        if self and not self._written and not (patient and self.due_in):
             self._confirm()
-            ended = self._waiting.popleft()
-            self._writing[self._threads.submit(self._write, ended)] = ended
+            self._batch = self._batch or self._next()
+            self._begun = time.monotonic()
+            self._written = self._thread.submit(self._write, self._batch)
         return written
 
     def wait(self, seconds: float) -> None:
         """Until something has been written or may be tried again, or for so many seconds."""
-        if self._writing:
-            wait(self._writing, seconds, FIRST_COMPLETED)
+        if self._written:
+            wait([self._written], seconds)
         else:
-            time.sleep(max(0.0, min(seconds, self._due - time.monotonic()) if self._waiting else seconds))
+            time.sleep(min(seconds, self.due_in))
 
     def finish(self) -> None:
         """Wait until what is being written has been written, or could not be."""
-        wait(self._writing)
+        if self._written:
+            wait([self._written])
 
     def flush(self) -> Iterator[Ended]:
         """Write everything now; what has been written. Raises StoreError where something cannot be."""
@@ -113,7 +140,7 @@ class Commits:
 
     def close(self) -> list[Ended]:
         """Let what is being written come to its end, and say what it was: afterwards nobody writes."""
-        self._threads.shutdown()
+        self._thread.shutdown()
         return self._collect()[0]
 
     def bear(self, error: StoreError, *, patient: bool) -> None:
@@ -130,24 +157,56 @@ class Commits:
         self._pause = min(LONGEST_PAUSE, 2 * self._pause or 1.0)
         self._due = now + self._pause * self._pace
 
-    def _collect(self) -> tuple[list[Ended], StoreError | None]:
-        """What has been written since the last call, and why something could not be."""
-        written, trouble = [], None
-        for future in [future for future in self._writing if future.done()]:
-            ended = self._writing.pop(future)
-            try:
-                written.append(future.result())
-            except StoreError as error:
-                trouble = error
-                self._waiting.appendleft(ended)
-        return written, trouble
+    def _next(self) -> list[Ended]:
+        """What is written next: the first that waits, and with it those after it that may be in a batch."""
+        batch = [self._waiting.popleft()]
+        while self._waiting and len(batch) < BATCH and self._may_join(batch[0], self._waiting[0]):
+            batch.append(self._waiting.popleft())
+        return batch
 
-    def _write(self, ended: Ended) -> Ended:
-        """Raises StoreError; but a trial whose rows do not fit the schema fails alone. Runs in a thread."""
-        attempt, result = ended.attempt, ended.result
-        spec = attempt.trial.spec
+    def _may_join(self, *ended: Ended) -> bool:
+        """Failed trials run again, and what replaces a row has a file of its own, as that has."""
+        return all(
+            one.result.status is not TrialStatus.FAILED
+            and one.attempt.trial.spec.trial_id not in self._stored
+            for one in ended
+        )
+
+    def _collect(self) -> tuple[list[Ended], StoreError | None]:
+        """What has been written since the last call, or why it could not be; then it is tried again as it is."""
+        if not self._written or not self._written.done():
+            return [], None
+        future, self._written = self._written, None
         try:
-            self._store.commit(spec, self._sweep, result, attempt.rows)
+            written = future.result()
+        except StoreError as error:
+            return [], error
+        self._batch = []
+        return written, None
+
+    def _write(self, batch: list[Ended]) -> list[Ended]:
+        """Raises StoreError. Runs in the thread."""
+        if len(batch) > 1:
+            try:
+                everything = [(one.attempt.trial.spec, one.result, one.attempt.rows) for one in batch]
+                self._store.commit_batch(everything, self._sweep)
+            except StoreError as error:
+                if not isinstance(error.__cause__, ColumnError):
+                    raise
+                batch = [self._write_alone(one) for one in batch]
+        else:
+            batch = [self._write_alone(one) for one in batch]
+        ended = {o.attempt.trial.spec.trial_id for o in batch if o.result.status is not TrialStatus.FAILED}
+        if ended:
+            with suppress(OSError):  # what cannot be removed now is removed by the next run
+                remove_checkpoints(self._store.folder, ended)
+        return batch
+
+    def _write_alone(self, one: Ended) -> Ended:
+        """Raises StoreError; but a trial whose rows do not fit the schema fails alone."""
+        attempt, spec = one.attempt, one.attempt.trial.spec
+        try:
+            self._store.commit(spec, self._sweep, one.result, attempt.rows)
         except StoreError as error:
             if not isinstance(error.__cause__, ColumnError):
                 raise
@@ -155,7 +214,4 @@ class Commits:
             result = attempt.complete(attempt.failure(kind, str(error), Fault.CODE))
             self._store.commit(spec, self._sweep, result, [])
             return Ended(attempt, result, unfit=True)
-        if result.status is not TrialStatus.FAILED:
-            with suppress(OSError):  # what cannot be removed now is removed by the next run
-                remove_checkpoints(self._store.folder, {spec.trial_id})
-        return ended
+        return one

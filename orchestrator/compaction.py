@@ -11,7 +11,6 @@ of two compactors at once, neither deletes the largest part of any trial. What b
 (orchestrator.tables), and the next `compact` merges it, as it completes one that was killed.
 """
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ TARGET = 64 * 2**20
 """Bytes of measurements at which a part is full; below half of it, it is merged again."""
 
 LARGE = 1_000
-"""Trials with files of their own that make a folder slow to read."""
+"""Files not merged yet that make a folder slow to read."""
 
 ATTEMPTS = 10
 THREADS = 16
@@ -60,9 +59,9 @@ class Source:
 
 
 def compact_if_large(store: ResultStore) -> Compacted | None:
-    """`compact` where more than LARGE trials have files of their own; None where they are fewer."""
+    """`compact` where more than LARGE files are not merged yet; None where they are fewer."""
     try:
-        own = [file for file in tables.files(store.folder, store.TRIALS) if tables.trial_of(file)]
+        own = [file for file in tables.files(store.folder, store.TRIALS) if not file.startswith("part-")]
     except OSError as error:
         raise StoreError(f"{store}: cannot be read: {reason(error)}") from error
     return compact(store) if len(own) > LARGE else None
@@ -166,7 +165,7 @@ def _merge(store: ResultStore, sources: list[Source]) -> None:
         return
     rows = _content(store, store.MEASUREMENTS, sources)
     rows = rows.filter(pc.is_in(rows["trial_id"], value_set=trials["trial_id"].combine_chunks()))
-    file = f"part-{hashlib.sha256(' '.join(sorted(merged)).encode()).hexdigest()[:16]}.parquet"
+    file = f"part-{tables.digest(merged)}.parquet"
     store.write_table(f"{store.TRIALS}/{file}", trials)
     store.write_table(f"{store.MEASUREMENTS}/{file}", rows)
     gone = [source for source in sources if source.file != file and source.trials <= merged]

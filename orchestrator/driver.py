@@ -90,6 +90,7 @@ def run_sweep(
             mirror,
             progress,
             supply=searches,
+            stored=set(earlier) - settled(earlier),
             confirm=ownership.confirm,
             pace=pace,
         )

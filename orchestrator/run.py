@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -34,8 +34,8 @@ LONGEST_PAUSE = 60.0
 class Run:
     """What `run_sweep` does again and again.
 
-    `supply` has further trials than those `left`, one by one. `confirm` raises where results are not ours to write any
-    more; `pace` is a factor on all pauses.
+    `supply` has further trials than those `left`, one by one. Those in `stored` have a row, as of a failure.
+    `confirm` raises where results are not ours to write any more; `pace` is a factor on all pauses.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Run:
         display: Display | None = None,
         *,
         supply: Supply | None = None,
+        stored: Collection[str] = (),
         confirm: Callable[[], None] = lambda: None,
         pace: float = 1.0,
     ) -> None:
@@ -59,7 +60,10 @@ class Run:
         self._resting: list[Attempt] = []
         self._running: dict[str, Attempt] = {}
         self._most: int | None = None  # trials at a time, once memory has run out
-        self._commits = Commits(store, sweep.name, confirm=confirm, note=self.note, pace=pace)
+        gather = {"gather": 0.0} if supply else {}
+        self._commits = Commits(
+            store, sweep.name, stored=stored, confirm=confirm, note=self.note, pace=pace, **gather
+        )
         self._next_complaint = time.monotonic() + PATIENCE
         self._said: set[str] = set()
         self.alike = FailingAlike()
@@ -100,7 +104,7 @@ class Run:
         if not self._running:
             now = time.monotonic()
             self._commits.wait(max(0.0, min([timeout, *(attempt.due - now for attempt in self._resting)])))
-        for event in self._executor.events(timeout):
+        for event in self._executor.events(min(timeout, self._commits.due_in)):
             attempt = self._running.get(event.trial_id)
             if attempt:
                 self._act(attempt, event)
@@ -231,7 +235,7 @@ class Run:
     def commit_ended(self) -> bool:
         """Put in place what has ended; whether anything was. While results cannot be written it waits, and none begins."""
         written = self._commits.proceed(patient=bool(self._running) or not self._stopping)
-        if self._supply and not self._commits.stuck:  # what it is asked for depends on what is stored
+        while self._supply and self._commits and not self._commits.stuck:  # it answers by what is stored
             self._commits.finish()
             written += self._commits.proceed()
         for ended in written:
@@ -265,7 +269,7 @@ class Run:
     def _judge(self, attempt: Attempt, result: TrialResult) -> None:
         """Whether the others need not be tried, after this failure."""
         self.alike.failed(attempt.kind, str(result.error_type), result.error or "")
-        if not self.alike.suspicious:
+        if not self.alike.suspicious or self._commits.promising:
             return
         kinds = {*self._waiting.kinds, *(self._supply.kinds if self._supply and self._more else ())}
         verdict = self.alike.verdict(kinds) if kinds else None

@@ -46,6 +46,7 @@ class ResultStore:
         trials/<trial_id>.parquet           one row: the trial is finished
         measurements/<trial_id>.parquet     one row a step; written before the row in trials/
         */0-columns.parquet                 no rows, every column: what a plain reader takes the columns from
+        */batch-<digest>.parquet            trials that ended at about the same time
         */part-<digest>.parquet             many trials, merged by `compact`
         */.damaged-…                        files that a crash had torn; their trials ran again
         search/<key>-<chunk>.jsonl          what a search has asked for
@@ -98,6 +99,7 @@ class ResultStore:
                 self.folder.remove_temporary(name)
             for name, columns in self._schemas.items():
                 self.write_table(f"{name}/{self.COLUMNS}", columns.empty_table())
+            self._remove_half_batches()
             return set_aside(self.folder, (self.TRIALS, self.MEASUREMENTS))
         except OSError as error:
             raise StoreError(f"{self}: cannot be written: {reason(error)}") from error
@@ -153,6 +155,13 @@ class ResultStore:
                 f"{self}: is not empty and holds no {self.SWEEP}; give another folder with --results"
             )
 
+    def _remove_half_batches(self) -> None:
+        """Those in one table only: a driver died between the two, or a compaction that has them elsewhere."""
+        names = [tables.batches(self.folder, name) for name in (self.TRIALS, self.MEASUREMENTS)]
+        for file in names[0] ^ names[1]:
+            for name in (self.MEASUREMENTS, self.TRIALS):
+                self.folder.remove(f"{name}/{file}")
+
     # --- trials ---
 
     def finished(self) -> dict[str, TrialStatus]:
@@ -182,15 +191,34 @@ class ResultStore:
         Raises StoreError for a row that does not fit the schema (nothing is written) or a folder that cannot
         be written.
         """
-        parameters = {"trial_id": spec.trial_id, "sweep": sweep_name, **spec.columns()}
-        trial = parameters | {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-        content = {self.MEASUREMENTS: [row | parameters for row in rows], self.TRIALS: [trial]}
+        self._commit(f"{spec.trial_id}.parquet", sweep_name, [(spec, result, rows)])
+
+    def commit_batch(
+        self, ended: Sequence[tuple[TrialSpec, TrialResult, Sequence[Row]]], sweep_name: str
+    ) -> None:
+        """Put several trials in place at once, none of which has a row yet or will ever run again.
+
+        Interrupted between the two tables, none of them is finished; the same batch again replaces both files,
+        and `begin` removes what is in one table only. Raises as `commit`.
+        """
+        digest = tables.digest(spec.trial_id for spec, _, _ in ended)
+        self._commit(f"{tables.BATCH}{digest}.parquet", sweep_name, ended)
+
+    def _commit(
+        self, file: str, sweep_name: str, ended: Sequence[tuple[TrialSpec, TrialResult, Sequence[Row]]]
+    ) -> None:
+        content: dict[str, list[Row]] = {self.MEASUREMENTS: [], self.TRIALS: []}
+        for spec, result, rows in ended:
+            parameters = {"trial_id": spec.trial_id, "sweep": sweep_name, **spec.columns()}
+            content[self.MEASUREMENTS] += [row | parameters for row in rows]
+            trial = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+            content[self.TRIALS].append(parameters | trial)
         try:
             ready = {name: table(found, self._schemas[name]) for name, found in content.items()}
         except ColumnError as error:
-            raise StoreError(f"{self}: trial {spec.trial_id}: {error}") from error
+            raise StoreError(f"{self}: trial {ended[0][0].trial_id}: {error}") from error
         for name, rows_of in ready.items():
-            self.write_table(f"{name}/{spec.trial_id}.parquet", rows_of)
+            self.write_table(f"{name}/{file}", rows_of)
 
     @cached_property
     def _schemas(self) -> Mapping[str, pa.Schema]:

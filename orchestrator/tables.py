@@ -2,6 +2,7 @@
 
     0-columns.parquet          no rows, every column
     <trial_id>.parquet         one trial, its own file
+    batch-<digest>.parquet     some trials, written together
     part-<digest>.parquet      many trials, merged by `compact`
 
 Files move while they are read: `compact` writes a part and then deletes the own files and the smaller parts that
@@ -10,6 +11,7 @@ taken from its own file, else from one part; and where a listed file has gone, o
 listed, the table is read again.
 """
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +28,8 @@ TRIALS = "trials"
 MEASUREMENTS = "measurements"
 COLUMNS = "0-columns.parquet"
 
+BATCH = "batch-"
+
 ATTEMPTS = 40
 """How often a table is read anew, with pauses that grow to 0.4 s, before it is said that it never rests."""
 
@@ -38,6 +42,16 @@ def trial_of(file: str) -> str | None:
     """
     stem = file.removesuffix(".parquet")
     return stem if len(stem) == 16 and all(digit in "0123456789abcdef" for digit in stem) else None
+
+
+def digest(trial_ids: Iterable[str]) -> str:
+    """What a file of these trials is named by."""
+    return hashlib.sha256(" ".join(sorted(trial_ids)).encode()).hexdigest()[:16]
+
+
+def batches(folder: Folder, name: str) -> set[str]:
+    """The names of a table's batches. Raises OSError."""
+    return {file for file in folder.names(name) if file.startswith(BATCH)}
 
 
 def files(folder: Folder, name: str) -> list[str]:

@@ -42,6 +42,12 @@ class Shelf:
         assert sweep_name == "test"
         self.kept[spec.trial_id] = result, list(rows)
 
+    def commit_batch(
+        self, ended: Sequence[tuple[TrialSpec, TrialResult, Sequence[Row]]], sweep_name: str
+    ) -> None:
+        for spec, result, rows in ended:
+            self.commit(spec, sweep_name, result, rows)
+
     def write_heartbeat(self, heartbeat: Any) -> None:
         self.beats.append(heartbeat)
 

@@ -295,6 +295,7 @@ def test_a_large_sweep_is_compacted_at_its_end(
     tmp_path: Path, executor: LocalExecutor, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.compaction.LARGE", 2)
+    monkeypatch.setattr("orchestrator.commits.BATCH", 1)
     store = ResultStore(tmp_path / "results")
     half = store.folder.join("checkpoints/.tmp-0a0a")  # of a process that was killed
     store.folder.make("checkpoints")
