@@ -255,6 +255,68 @@ class TestRay:
         ray.kill(other)
         assert all(isinstance(events[-1], Finished) for events in told.values())
 
+    def test_memory_is_shared_as_cpus_are(self, on_ray: Executor) -> None:
+        from orchestrator.ray_cluster import nodes
+
+        (node,) = nodes()
+        most = Resources(cpus=0.5, memory_gib=0.6 * node.memory / 2**30)
+        assert on_ray.has_room(most)
+        on_ray.submit(Trial(scripted("forever", seed=40), most))
+        assert not on_ray.has_room(most)
+        assert on_ray.has_room(Resources(cpus=0.5))
+        on_ray.close()
+        with pytest.raises(PlacementError, match=r"^needs 1e\+06 GiB of memory, the largest node has "):
+            on_ray.admit(Resources(memory_gib=1e6))
+
+    def test_a_cluster_that_grows_is_asked_to_and_what_waits_gets_the_first_place(
+        self, on_ray: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No node comes here: the third trial waits for one, and then has the process of the first that ends."""
+        from orchestrator.ray_cluster import Autoscaler
+
+        monkeypatch.setattr("orchestrator.ray_cluster.autoscaler", lambda: Autoscaler(True, []))
+        monkeypatch.setattr("orchestrator.ray_executor.LOOK", -1.0)
+        monkeypatch.setattr("orchestrator.ray_executor.GROWTH", 3)
+        on_ray.admit(Resources(cpus=64))  # it may have such nodes to add
+        trials = [Trial(scripted("meets", seed=seed, count=2, meeting="growth"), ONE) for seed in range(2)]
+        third, fourth = (Trial(scripted("completes", seed=seed), ONE) for seed in (50, 51))
+        on_ray.close()
+        for one in (*trials, third):
+            assert on_ray.has_room(ONE)
+            on_ray.submit(one)
+        assert not on_ray.has_room(ONE)  # as many wait as may
+        monkeypatch.setattr("orchestrator.ray_executor.PATIENCE", 0.0)
+        told: dict[str, list[Event]] = defaultdict(list)
+        end = time.monotonic() + 60
+        while sum(isinstance(event, Finished) for events in told.values() for event in events) < 4:
+            assert time.monotonic() < end, told
+            for event in on_ray.events(1):
+                told[event.trial_id].append(event)
+            if fourth.spec.trial_id not in told and on_ray.has_room(ONE):
+                told[fourth.spec.trial_id] = []
+                on_ray.submit(fourth)
+        assert [type(event) for event in told[third.spec.trial_id]].count(Started) == 1
+
+    def test_what_no_node_can_hold_that_may_be_added_ends_the_run(
+        self, on_ray: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from orchestrator.ray_cluster import Autoscaler
+        from orchestrator.room import shape_of
+
+        wide = Resources(cpus=64)
+        monkeypatch.setattr(
+            "orchestrator.ray_cluster.autoscaler", lambda: Autoscaler(False, [shape_of(wide)])
+        )
+        monkeypatch.setattr("orchestrator.ray_executor.LOOK", -1.0)
+        monkeypatch.setattr("orchestrator.ray_executor.PATIENCE", 0.0)
+        assert on_ray.has_room(wide)
+        on_ray.submit(Trial(scripted("completes", seed=52), wide))
+        with pytest.raises(
+            EngineLost, match="needs 64 CPUs, the largest node has 2, and the cluster's autoscaler"
+        ):
+            on_ray.events(0.1)
+        on_ray.close()
+
     def test_a_ray_of_our_own_that_has_died_is_told_also_while_a_trial_waits_for_it(
         self, on_ray: Executor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
