@@ -218,12 +218,16 @@ class RayExecutor:
 
     def _reuse(self, actor: Any, shape: Shape) -> None:
         """A process is free: for the trial that has waited longest for a place, if there is one, or for the next."""
-        stuck = next((f for f in self._waiting() if f.shape == shape and f.stuck), None)
-        if stuck is None:
+        waiting = next((flight for flight in self._waiting() if flight.shape == shape), None)
+        if waiting is None or not (waiting.stuck or self._crowded(shape)):
             self._idle.setdefault(shape, []).append(actor)
             return
-        ray.kill(stuck.actor)
-        stuck.actor, stuck.stream = actor, self._begin(actor, stuck.trial)
+        ray.kill(waiting.actor)
+        waiting.actor, waiting.stream = actor, self._begin(actor, waiting.trial)
+
+    def _crowded(self, shape: Shape) -> bool:
+        """Whether there are more trials, one of them of this shape, than the nodes there are have room for."""
+        return not fits(self._found, self._taken() - Counter([shape]), shape)
 
     def _received(self, flight: Flight) -> tuple[Event, bool]:
         """The next event of a stream that has one, and whether its process may be used again."""

@@ -53,7 +53,7 @@ def test_shape_of_the_custom_resources(file):
     assert spec["autoscalerOptions"]["version"] == "v2"
     for group in spec["workerGroupSpecs"]:
         assert group.keys() == FIELDS["worker"]
-        assert 1 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] > 0
     assert len({group["groupName"] for group in spec["workerGroupSpecs"]}) == len(spec["workerGroupSpecs"])
 
 
