@@ -11,7 +11,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.following import reason
-from orchestrator.ray_executor import RayExecutor, plain_text
+from orchestrator.ray_connection import plain_text
+from orchestrator.ray_executor import RayExecutor
 from orchestrator.store import ResultStore, StoreError
 
 PATIENCE = 120.0
