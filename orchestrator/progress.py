@@ -31,6 +31,12 @@ SUMMARY_LINES = 20
 LIVE = ("train_loss", "f_top")
 """Columns shown of a running trial."""
 
+SUMMARY = ("train_loss", "test_accuracy", "f_top")
+"""Columns in the summary."""
+
+KEPT = {"step", "epoch", *LIVE, *SUMMARY}
+"""What is remembered of a trial's rows."""
+
 TOLD = ("status", "steps_done", "seconds", "hessian_products", "attempts", "fault", "error_type")
 """What machines are told of a finished trial, beside those."""
 
@@ -76,9 +82,12 @@ class Progress:
 
     def __init__(self, console: Console | None = None, as_json: bool = False) -> None:
         self._console, self._json, self._sweep = console or error_console(), as_json, ""
-        self._lines: dict[str, Line] = {}
+        self._labels: dict[str, str] = {}
+        self._trials: dict[str, Trial] = {}
+        self._lines: dict[str, Line] = {}  # of trials that have begun and not ended
         self._running: dict[str, Line] = {}
-        self._done: dict[str, Line] = {}  # in this run
+        self._done: Counter[TrialStatus] = Counter()  # in this run
+        self._summary: dict[bool, list[Line]] = {True: [], False: []}  # by whether they failed
         self._earlier = self._planned = 0  # trials finished in earlier runs, and those of this one
         self._examples: list[dict[str, Any]] = []  # what trials are told apart from that are not known yet
         self._begun = self._last_overall = time.monotonic()
@@ -99,8 +108,9 @@ class Progress:
         """Nothing raised here or below: a label that cannot be made is no reason to stop a sweep."""
         self._examples = [spec.columns() for search in sweep.searches for spec in search.examples]
         names = labels([*(_columns(t) for t in sweep.trials), *self._examples])
-        by_id = dict(zip((t.spec.trial_id for t in sweep.trials), names, strict=False))
-        self._lines = {t.spec.trial_id: Line(by_id[t.spec.trial_id], t) for t in left}
+        self._trials = {t.spec.trial_id: t for t in left}
+        by_id = zip((t.spec.trial_id for t in sweep.trials), names, strict=False)
+        self._labels = {trial_id: name for trial_id, name in by_id if trial_id in self._trials}
         self._earlier = len(sweep.trials) - len(left)
         self._planned = sweep.count - self._earlier
         self._begun = self._last_overall = time.monotonic()
@@ -110,25 +120,26 @@ class Progress:
         self._say("begin", text, trials=sweep.count, left=self._planned)
 
     def started(self, trial: Trial) -> None:
-        if trial.spec.trial_id not in self._lines:  # a search has asked for it
-            label = labels([*self._examples, _columns(trial)])[-1]
-            self._lines[trial.spec.trial_id] = Line(label, trial)
-        line = self._lines[trial.spec.trial_id]
+        trial_id = trial.spec.trial_id
+        if trial_id not in self._labels:  # a search has asked for it
+            self._labels[trial_id] = labels([*self._examples, _columns(trial)])[-1]
+            self._trials[trial_id] = trial
+        line = self._line(trial_id)
         line.latest, line.decompositions = {}, 0
-        self._running[trial.spec.trial_id] = line
+        self._running[trial_id] = line
         if self._json:
-            self._say("started", line.label, trial.spec.trial_id)
+            self._say("started", line.label, trial_id)
 
     def row(self, trial_id: str, row: Row) -> None:
-        line = self._lines[trial_id]
+        line = self._line(trial_id)
         line.decompositions += row.get("eigenvalues") is not None
-        line.latest = line.latest | {name: value for name, value in row.items() if value is not None}
+        line.latest |= {name: row[name] for name in KEPT if row.get(name) is not None}
         if not self._live and time.monotonic() - self._last_overall >= QUIET:
             self._last_overall = time.monotonic()
-            self._say("progress", self.overall(), done=len(self._done), running=len(self._running))
+            self._say("progress", self.overall(), done=self._done.total(), running=len(self._running))
 
     def reached(self, trial_id: str, step: int) -> None:
-        self._lines[trial_id].latest |= {"step": step}
+        self._line(trial_id).latest |= {"step": step}
 
     def faulted(self, trial_id: str, fault: Fault) -> None:
         """It does not run any more; people are told in a note."""
@@ -137,14 +148,18 @@ class Progress:
             self._say("fault", POLICIES[fault].words, trial_id, "warning", fault=str(fault))
 
     def finished(self, trial_id: str, result: TrialResult) -> None:
-        line = self._running.pop(trial_id, self._lines[trial_id])
+        line = self._line(trial_id)
+        for known in (self._lines, self._running):
+            known.pop(trial_id, None)
         line.result = result
-        self._done[trial_id] = line
+        self._done[result.status] += 1
         failed = result.status is TrialStatus.FAILED
+        if len(self._summary[failed]) < SUMMARY_LINES:
+            self._summary[failed].append(line)
         if not self._live or failed:
             self._say(
                 "finished",
-                f"[{len(self._done)}/{self._planned}] {finished_line(line)}",
+                f"[{self._done.total()}/{self._planned}] {finished_line(line)}",
                 trial_id,
                 "error" if failed else "info",
                 **{name: line.latest.get(name) for name in LIVE},
@@ -153,7 +168,12 @@ class Progress:
 
     def note(self, text: str, trial_id: str | None = None) -> None:
         """One line; about a trial where one is named."""
-        self._say("note", f"{self._lines[trial_id].label}: {text}" if trial_id else text, trial_id)
+        self._say("note", f"{self._labels[trial_id]}: {text}" if trial_id else text, trial_id)
+
+    def _line(self, trial_id: str) -> Line:
+        if trial_id not in self._lines:
+            self._lines[trial_id] = Line(self._labels[trial_id], self._trials[trial_id])
+        return self._lines[trial_id]
 
     def _say(
         self, event: str, text: str, trial_id: str | None = None, level: str = "info", **fields: Any
@@ -165,10 +185,9 @@ class Progress:
 
     def overall(self) -> str:
         """Counts and the time left, in one line."""
-        counts = Counter(line.result.status for line in self._done.values() if line.result)
-        words = [f"{len(self._done)} of {self._planned} done"]
+        words = [f"{self._done.total()} of {self._planned} done"]
         shown = (TrialStatus.FAILED, TrialStatus.DIVERGED, TrialStatus.PRUNED)
-        words += [f"{counts[status]} {status}" for status in shown if counts[status]]
+        words += [f"{self._done[status]} {status}" for status in shown if self._done[status]]
         words.append(f"{len(self._running)} running")
         left = self._seconds_left()
         return ", ".join(words) + (f", about {duration(left)} left" if left is not None else "")
@@ -178,13 +197,13 @@ class Progress:
         if self._json:
             return
         if self._done:
-            self._console.print(summary_table(list(self._done.values())))
-        if len(self._done) > SUMMARY_LINES:
-            self.note(f"and {len(self._done) - SUMMARY_LINES} more")
+            self._console.print(summary_table([*self._summary[True], *self._summary[False]]))
+        if self._done.total() > SUMMARY_LINES:
+            self.note(f"and {self._done.total() - SUMMARY_LINES} more")
 
     def _seconds_left(self) -> float | None:
         """From the speed so far, counting parts of running trials; None before there is anything to count."""
-        made = len(self._done) + sum(line.share for line in list(self._running.values()))
+        made = self._done.total() + sum(line.share for line in list(self._running.values()))
         elapsed = time.monotonic() - self._begun
         return elapsed * (self._planned - made) / made if made > 0 else None
 
@@ -197,7 +216,7 @@ class Progress:
         if len(running) > LINES:
             table.add_row(f"and {len(running) - LINES} more")
         bar = Table.grid(padding=(0, 2))
-        bar.add_row(ProgressBar(self._planned or 1, len(self._done), width=30), self.overall())
+        bar.add_row(ProgressBar(self._planned or 1, self._done.total(), width=30), self.overall())
         return Group(table, bar)
 
 
@@ -225,22 +244,17 @@ def finished_line(line: Line) -> str:
 
 def summary_table(lines: Sequence[Line]) -> Table:
     """One row a trial: label, status, last train_loss, test_accuracy and f_top, seconds."""
-    columns = ("train_loss", "test_accuracy", "f_top")
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", overflow="fold")
     table.add_column("status")
-    for name in (*columns, "time"):
+    for name in (*SUMMARY, "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    for line in sorted(lines, key=_failed, reverse=True)[:SUMMARY_LINES]:
+    for line in lines[:SUMMARY_LINES]:
         if line.result:
             status = line.result.status
-            cells = (*values(line.latest, columns), duration(line.result.seconds))
+            cells = (*values(line.latest, SUMMARY), duration(line.result.seconds))
             table.add_row(escape(line.label), f"[{COLOURS.get(status, 'default')}]{status}[/]", *cells)
     return table
-
-
-def _failed(line: Line) -> bool:
-    return line.result is not None and line.result.status is TrialStatus.FAILED
 
 
 def values(row: Row, names: Sequence[str], named: bool = False) -> list[str]:

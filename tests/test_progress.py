@@ -148,7 +148,7 @@ def test_a_label_is_no_markup() -> None:
     progress.note("widths=[200,200] [red]")
     progress.note("MemoryError; attempt 2 in 1 s", some.trials[0].spec.trial_id)
     assert "mlp none seed=0: MemoryError; attempt 2 in 1 s" in file.getvalue()
-    progress._lines[some.trials[0].spec.trial_id].label = "mlp [bold]"
+    progress._labels[some.trials[0].spec.trial_id] = "mlp [bold]"
     progress.started(some.trials[0])
     progress.finished(some.trials[0].spec.trial_id, COMPLETED)
     progress.summary()

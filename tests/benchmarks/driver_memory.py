@@ -2,12 +2,12 @@
 
 Evidence: `python tests/benchmarks/driver_memory.py` prints the table whose numbers stand here.
 
-    x86_64, 2 CPUs, busy; resident MiB, 2026-11-25
+    x86_64, 2 CPUs, busy; resident MiB, 2026-11-26
     planned   imported   loaded   begun   5,056 ended   peak   load_sweep
-      1,000        128      129     139           140    141      0.0 s     (1,000 ended)
-    100,000        128      171     220           222    223      1.2 s
+      1,000        129      130     137           141    141      0.0 s     (1,000 ended)
+    100,000        129      173     188           196    207      1.3 s
 
-So a planned trial takes 0.9 KiB and an ended one next to nothing; ten MiB come with any run. It is stopped there, since
+So a planned trial takes 0.6 KiB and an ended one next to nothing; ten MiB come with any run. It is stopped there, since
 committing 100,000 trials would take a quarter of an hour.
 """
 
