@@ -128,7 +128,9 @@ def test_what_became_of_a_job_counts_where_its_log_is_lost():
             raise RuntimeError("Request failed with status code 500: no such node")
 
     said = []
-    info = follow(Logless([(0, CUT)], [DONE], ()), "job", said.append, said.append, pause=0.001, patience=0.02)
+    info = follow(
+        Logless([(0, CUT)], [DONE], ()), "job", said.append, said.append, pause=0.001, patience=0.02
+    )
     assert info == DONE
     assert said[-1].startswith("the rest of the log cannot be had: Request failed")
 
