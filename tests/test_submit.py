@@ -120,6 +120,10 @@ def test_a_sweep_is_run_by_a_cluster_whatever_becomes_of_who_follows_it(local_ra
     assert counted(text, "faults_total", fault="node") == pytest.approx(0)
     assert counted(text, "hessian_products_total") == sum(trials.hessian_products) > 0
     assert counted(text, "trials_running") == 0
+    # docker/README.md asks for disks by this label
+    wait_until(
+        lambda: f'ip="{HEAD}"' in "".join(re.findall(r"ray_node_disk_utilization_percentage.*", exported()))
+    )
 
 
 def worker_lines(cluster):
