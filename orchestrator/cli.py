@@ -310,6 +310,8 @@ def status(path: str, address: str | None, as_json: bool) -> None:
     jobs = jobs_of(address, path) if address else []
     try:
         found = replace(status_of(path), jobs=jobs)
+        if jobs and jobs[0].command:  # results of a job are gone on with by a job
+            found = replace(found, resume=jobs[0].command)
     except StoreError as error:
         refuse(*map(str, jobs), str(error))
     click.echo(found.json() if as_json else found.text())

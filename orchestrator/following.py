@@ -67,6 +67,7 @@ def follow(
     while True:
         streamed = log.read(silence)
         wait = pause if streamed else min(LONGEST_PAUSE, 2 * wait)
+        info = None
         try:
             info = client.get_job_info(job)
             # lines may have come since the stream ended, and there are networks that let no stream through
@@ -83,6 +84,9 @@ def follow(
                     f"trying for {patience / 60:g} minutes"
                 )
             elif time.monotonic() - away_since > patience:
+                if info and info.status in ENDED:
+                    say(f"the rest of the log cannot be had: {reason(error)}")
+                    return info
                 raise Lost(f"the cluster has not answered for {patience / 60:g} minutes") from error
         else:
             if away_since:

@@ -181,7 +181,8 @@ class Progress:
         """One line; for machines with its fields."""
         if self._json:
             text = json_line(event, text, level, trial_id=trial_id, sweep=self._sweep or None, **fields)
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        # `:100:` of a traceback would be an emoji
+        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def overall(self) -> str:
         """Counts and the time left, in one line."""

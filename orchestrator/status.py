@@ -66,6 +66,7 @@ class Job:
     since: str | None  # UTC, when it began or, where it has, ended
     page: str  # of the cluster's dashboard, with its log
     ending: str | None  # how it came to an end that its log does not tell
+    command: str | None  # the line that submits it again, which resumes
 
     def __str__(self) -> str:
         line = f"job {self.submission_id}: {self.status} since {self.since or 'an unknown time'}  {self.page}"
@@ -109,7 +110,7 @@ class Status:
         ]
         if self.driver:
             lines.append(f"a driver is at work: {self.driver}")
-        elif self.pending:
+        elif self.pending or (self.pending is None and self.jobs):
             died = f"its driver has died ({self.died}); " if self.died else ""
             lines.append(f"{died}to go on: {self.resume}")
         lines += map(str, self.jobs)

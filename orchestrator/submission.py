@@ -135,7 +135,7 @@ class Submission:
 
     @property
     def _specs(self) -> list["TrialSpec"]:
-        return [trial.spec for trial in self.sweep.trials]
+        return self.sweep.examples
 
     def _content(self) -> str:
         """A hash of the sweep file and of what travels with it."""

@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from orchestrator.following import Client, Lost, ending, follow, leaving, reason
+from orchestrator.job import COMMAND
 from orchestrator.run_command import Refused
 from orchestrator.status import Job
 from orchestrator.submission import LIMIT, Sendable, Submission
@@ -179,6 +180,7 @@ def job_of(address: str, details: JobDetails) -> Job:
         datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds") if at else None,
         f"{address.rstrip('/')}/#/jobs/{name}",
         ending(details)[1] if ended else None,
+        ((details.runtime_env or {}).get("env_vars") or {}).get(COMMAND),
     )
 
 

@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -63,8 +63,10 @@ class Node(Command):
         words += ["--include-log-monitor=false", f"--object-store-memory={OBJECT_STORE}"]
         super().__init__(log, *words, environment=environment() | {NODE: name})
 
-    def wait(self, seconds: float = 60) -> Self:
-        """Return when the node is up, which takes five seconds; RuntimeError where it does not come up."""
+    def wait(self, seconds: float = 120) -> Self:
+        """Return when the node is up, which takes five seconds and on a busy machine thirty; RuntimeError where it does
+        not come up.
+        """
         end = time.monotonic() + seconds
         while "Ray runtime started" not in self.output():
             if time.monotonic() > end or self.exit_code() is not None:
@@ -146,7 +148,14 @@ class Cluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens at, all different."""
+    """Ports that nothing listens at, all different, for programs that take seconds to begin to.
+
+    Below 32768, where Linux begins with those that it hands out to whoever asks for any, and above those of Ray's workers.
+    """
     with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        held: list[socket.socket] = []
+        while len(held) < count:
+            port = 20_000 + secrets.randbelow(12_768)
+            with suppress(OSError):  # taken, at whatever address
+                held.append(stack.enter_context(socket.create_server(("", port))))
         return [one.getsockname()[1] for one in held]

@@ -78,7 +78,7 @@ def test_search(tmp_path: Path) -> None:
 
 
 def test_loading(tmp_path: Path) -> None:
-    found = run(tmp_path, "loading.py", "--processes", "2", "--samples", "10000")
+    found = run(tmp_path, "loading.py", "--processes", "2", "--samples", "6000")
     assert [one["shared"] for one in found["shared"] + found["control"]] == [True, True, False, False]
     size = found["shared"][0]["bytes"]
     assert found["shared"][-1]["own_bytes"] < size / 2  # of the one that did not make it

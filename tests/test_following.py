@@ -122,6 +122,19 @@ def test_a_cluster_that_stays_away_is_given_up():
         followed([(0, CUT)], [OSError("no route")], patience=0.02)
 
 
+def test_what_became_of_a_job_counts_where_its_log_is_lost():
+    class Logless(Cluster):
+        def get_job_logs(self, job_id):
+            raise RuntimeError("Request failed with status code 500: no such node")
+
+    said = []
+    info = follow(
+        Logless([(0, CUT)], [DONE], ()), "job", said.append, said.append, pause=0.001, patience=0.02
+    )
+    assert info == DONE
+    assert said[-1].startswith("the rest of the log cannot be had: Request failed")
+
+
 def test_a_head_that_has_forgotten_the_job_is_told():
     gone = RuntimeError("Request failed with status code 404: Job figure-1-x does not exist.")
     with pytest.raises(Lost, match="no longer knows the job"):

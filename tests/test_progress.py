@@ -143,6 +143,15 @@ def test_the_summary_has_failures_first_and_an_end() -> None:
     assert lines[-1] == "and 5 more"
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_told_stays_as_it_is(as_json: bool) -> None:
+    file = io.StringIO()
+    Progress(Console(file=file, width=20), as_json).note(
+        "models.py:100: [red] a warning of more than 20 letters"
+    )
+    assert "models.py:100: [red] a warning of more than 20 letters" in file.getvalue()
+
+
 def test_a_label_is_no_markup() -> None:
     progress, some, file = shown(1)
     progress.note("widths=[200,200] [red]")

@@ -136,6 +136,23 @@ def test_a_file_that_nobody_uses_is_never_read(folder: Path) -> None:
     assert share(lambda: "key", made(2)).arrays["x"][0] == 2
 
 
+def test_who_removes_what_nobody_uses_takes_nothing_away_that_has_just_begun(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = tempfile.mkstemp, []
+
+    def slowly(**options: Any) -> tuple[int, str]:
+        begun.append(begin(**options))
+        if len(begun) == 1:  # before it is locked
+            shared_arrays._remove_unused(folder)
+        return begun[-1]
+
+    monkeypatch.setattr(tempfile, "mkstemp", slowly)
+    assert share(lambda: "key", made()).held is not None
+    assert len(begun) == 2
+    assert files(folder) == ["key"]
+
+
 @pytest.mark.parametrize("keep", ["arrays", "held"])
 def test_a_file_stays_while_it_is_used(keep: str, folder: Path) -> None:
     first: Any = share(lambda: "first", made(1))

@@ -127,6 +127,22 @@ def test_what_travels_is_what_the_trials_name_and_this_package(submission, tmp_p
     assert all(Path(file).is_relative_to(target) for file in done.stdout.split())
 
 
+def test_what_a_search_may_ask_for_travels_too(folder):
+    (folder / "other_models.py").write_text("def linear(input_shape, num_classes): ...\n")
+    (folder / "search.yaml").write_text(
+        "name: mine\ntrial: {dataset: {name: npz, path: my.npz}, steps: 4}\nmeasure: {loss: {every: 2}}\n"
+        "search:\n  {trials: 4, metric: test_accuracy, direction: maximize,\n"
+        "   space: {architecture: {choice: [my_models.linear, other_models.linear]}}}\n"
+    )
+    searching = Submission(load_sweep(folder / "search.yaml"), ADDRESS, "s3://results/mine")
+    before = searching.metadata["content"]
+    searching.pack(folder / "parcel")
+    names = {path.name for path in (folder / "parcel").iterdir()}
+    assert names >= {"my.npz", "my_models.py", "my_layers", "other_models.py"}
+    (folder / "other_models.py").write_text("1")
+    assert searching.metadata["content"] != before
+
+
 def words_of(command, verb):
     """The options of a command line, as the command understands them."""
     values, _, _ = main.commands[verb].make_parser(click.Context(main.commands[verb])).parse_args(command)

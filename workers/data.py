@@ -125,7 +125,7 @@ CODE = _code()
 """Of the code that runs here: the files may be edited while it does."""
 
 LIBRARIES = (sys.prefix, np.__version__, str(torch.__version__))
-"""What else the numbers depend on: other versions of the libraries that read files have another prefix."""
+"""What else the numbers depend on. Each torchvision belongs to one torch, and other libraries only read bytes."""
 
 
 def _arrays(data: Data) -> dict[str, NDArray[Any]]:

@@ -127,16 +127,25 @@ def _remove_unused(folder: Path) -> None:
 
 def _published(arrays: Mapping[str, NDArray[Any]], path: Path) -> Shared:
     """Write them to `path`, all or nothing, and map them."""
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    descriptor, name = _new_file(path)
     try:
         with open(descriptor, "w+b") as file:  # noqa: PTH123
-            fcntl.flock(file, fcntl.LOCK_SH)
             _write(file, arrays)
             Path(name).rename(path)
             file.seek(0)
             return _mapped(file)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> tuple[int, str]:
+    """A file beside `path` that is in use from the beginning: its descriptor and its name."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, name
+        os.close(descriptor)  # whoever removes what nobody uses came in between
 
 
 def _write(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
