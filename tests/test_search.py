@@ -158,6 +158,27 @@ def test_an_answer_that_comes_again_while_its_trial_runs_waits_for_it(
     assert sum(one.parameters == point for one in asked(some, store)) > 10
 
 
+def test_tpe_takes_running_trials_for_bad_ones(tmp_path: Path) -> None:
+    """Constant liar: what is being tried is not asked for again, so that trials side by side spread."""
+    method = sweep(tmp_path, search()).searches[0].method
+
+    def answer(*running: Parameters) -> Parameters | None:
+        study = Study(method, "key", 10)
+        for number in range(20):
+            size = 1 + 3 * number
+            point = {"learning_rate": 0.03, "batch_size": size, "loss_bound": 2.0}
+            ending = Ending(TrialStatus.COMPLETED, {10: abs(size - 31)})
+            study.add(Asked(number, "0" * 16, point), ending)
+        for number, at_work in enumerate(running, 20):
+            study.add(Asked(number, "0" * 16, at_work), None)
+        return study.ask(30, lambda _: True)
+
+    alone = answer()
+    assert alone is not None
+    assert answer() == alone
+    assert answer(*[alone] * 5) != alone
+
+
 def test_what_means_another_trial_now_is_not_of_the_search(tmp_path: Path, store: ResultStore) -> None:
     some = sweep(tmp_path, search(trials=3))
     run(some, store)
@@ -181,9 +202,7 @@ def test_there_is_a_search_for_each_case_and_point_of_the_grid(tmp_path: Path, s
     more = "cases: [{loss: mse}, {loss: cross_entropy}]\ngrid: {seed: {range: 2}}"
     some = sweep(tmp_path, search(trials=4), more)
     assert [one.name for one in some.searches] == [
-        f"mlp digits loss={loss} seed={seed}".replace("mlp digits ", "mlp digits ")
-        for loss in ("mse", "cross_entropy")
-        for seed in (0, 1)
+        f"mlp digits loss={loss} seed={seed}" for loss in ("mse", "cross_entropy") for seed in (0, 1)
     ]
     outcome = run(some, store, slots=4)
     assert outcome.counts == {TrialStatus.COMPLETED: 16}
