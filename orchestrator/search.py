@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ WARM_UP = 10
 
 LEAST_SHARE = 27
 """Hyperband looks first after that part of a trial, then after 3, 9 and 27 times as much."""
+
+RUNG = "completed_rung_"
+"""How Optuna names what hyperband notes by a trial."""
 
 LEAST_TRIALS = 10
 """Completed trials, fewer of which say nothing of importance."""
@@ -66,16 +70,13 @@ class Study:
 
     def add(self, asked: Asked, ending: Ending | None) -> None:
         """A trial that was asked for before, and how it ended, if it has."""
-        state, value = self._told(ending) if ending else (TrialState.RUNNING, None)
-        steps = dict(ending.by_step) if ending and self.prunes else {}
-        self._add(
-            asked.number,
-            asked.parameters,
-            state=state,
-            value=value,
-            intermediate_values=steps,
-            system_attrs=asked.notes,
-        )
+        self._add(asked.number, asked.parameters, system_attrs=asked.notes)
+        if ending is None:
+            return
+        if self._method.pruner == "hyperband" and not any(note.startswith(RUNG) for note in asked.notes):
+            # the driver was killed when the result was stored, and what hyperband noted on the way was not
+            any(self.report(asked.number, step, value) for step, value in ending.by_step.items())
+        self.tell(asked.number, ending)
 
     @property
     def prunes(self) -> bool:
@@ -96,17 +97,19 @@ class Study:
         return parameters
 
     def ask_at_random(self, number: int, new: Callable[[Parameters], bool], tries: int) -> Parameters | None:
-        """New parameters drawn at random; None where none were drawn."""
-        random, draw = np.random.default_rng((self._method.seed, number)), self._method.space.draw
-        drawn = (draw(lambda _, distribution: distribution.at(random.random()))[0] for _ in range(tries))
-        return self._first(number, drawn, new)
+        """New parameters: drawn at random or, after so many tries, the first of a finite space. None: there are none."""
+        random, space = np.random.default_rng((self._method.seed, number)), self._method.space
+        drawn = (
+            space.draw(lambda _, distribution: distribution.at(random.random()))[0] for _ in range(tries)
+        )
+        return self._first(number, chain(drawn, space.points() if space.size is not None else ()), new)
 
     def _first(
         self, number: int, points: Iterable[Parameters], wanted: Callable[[Parameters], bool]
     ) -> Parameters | None:
         point = next(filter(wanted, points), None)
         if point is not None:
-            self._add(number, point, state=TrialState.RUNNING)
+            self._add(number, point)
         return point
 
     def notes(self, number: int) -> dict[str, Any]:
@@ -115,31 +118,40 @@ class Study:
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Tell an intermediate value, once for each step; whether the trial is to be pruned."""
-        if step in self._trial(number).intermediate_values:
+        if not self._learn(number, step, value):
             return False
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._ids[number])
-        self._storage.set_trial_intermediate_value(trial_id, step, value)
         with quiet():
             return bool(self._study.pruner.prune(self._study, self._trial(number)))
 
     def tell(self, number: int, ending: Ending) -> None:
-        """How a trial ended; one without a value counts as failed."""
-        state, value = self._told(ending)
+        """How a trial ended, with the values that were not reported; one without a value counts as failed."""
+        for step, known in ending.by_step.items() if self.prunes else ():
+            self._learn(number, step, known)
+        state, value = STATES[ending.status], ending.value(self._method.maximize)
+        if state is TrialState.COMPLETE and value is None:
+            state = TrialState.FAIL
         with quiet():
             self._study.tell(self._ids[number], value, state=state)
 
-    def _told(self, ending: Ending) -> tuple[TrialState, float | None]:
-        state, value = STATES[ending.status], ending.value(self._method.maximize)
-        return (TrialState.FAIL if state is TrialState.COMPLETE and value is None else state), value
+    def _learn(self, number: int, step: int, value: float) -> bool:
+        """Whether this value was not known yet."""
+        if step in self._trial(number).intermediate_values:
+            return False
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._ids[number])
+        self._storage.set_trial_intermediate_value(trial_id, step, value)
+        return True
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[self._ids[number]]
 
     def _add(self, number: int, parameters: Mapping[str, Any], **more: Any) -> None:
+        """One that runs."""
         known = self._method.space.parameters
         distributions = {name: _distribution(known[name]) for name in parameters}
         values = {name: _category(known[name], value) for name, value in parameters.items()}
-        trial = optuna.trial.create_trial(params=values, distributions=distributions, **more)
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=values, distributions=distributions, **more
+        )
         self._ids[number] = len(self._study.get_trials(deepcopy=False))
         self._study.add_trial(trial)
 

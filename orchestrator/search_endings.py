@@ -32,7 +32,7 @@ class Ending:
     def value(self, maximize: bool) -> float | None:
         """What the trial is worth: the last value of one that completed, the worst there is of one that diverged.
 
-        None of others, and where the metric was never measured or is nan.
+        None of others, and where the metric was never measured or is not finite.
 
         >>> Ending(TrialStatus.COMPLETED, {0: 0.1, 50: 0.9}).value(maximize=True)
         0.9
@@ -44,7 +44,7 @@ class Ending:
         if self.status is not TrialStatus.COMPLETED or not self.by_step:
             return None
         last = list(self.by_step.values())[-1]
-        return None if math.isnan(last) else last
+        return last if math.isfinite(last) else None
 
 
 def endings(store: ResultStore, metric: str, statuses: Mapping[str, TrialStatus]) -> dict[str, Ending]:
@@ -97,7 +97,9 @@ class Found:
         """In one line."""
         of = f" of {self.name}" if self.name else ""
         if self.best is None:
-            return f"best {self.metric}{of}: none yet"
+            done = self.finished.get("completed", 0)
+            why = f"it has no finite value in any of {done} completed trials" if done else "none yet"
+            return f"best {self.metric}{of}: {why}"
         values = " ".join(f"{name}={_short(value)}" for name, value in self.best.parameters.items())
         return f"best {self.metric}{of}: {self.best.value:.6g}, trial {self.best.trial_id}: {values}"
 

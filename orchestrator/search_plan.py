@@ -55,7 +55,11 @@ class SearchPlan:
             "to_run": dataclasses.asdict(self.total()),
             "common": self.common,
             "search": dataclasses.asdict(self.method)
-            | {"space": {name: _plain(found) for name, found in self.method.space.parameters.items()}},
+            | {
+                "space": {
+                    name: dataclasses.asdict(found) for name, found in self.method.space.parameters.items()
+                }
+            },
             "searches": [dataclasses.asdict(one) for one in self.found],
             "trials": [],
         }
@@ -139,7 +143,3 @@ def _words(found: Distribution) -> str:
         return " | ".join(map(flow, found.values))
     by = "" if found.step in (None, 1) else f" by {found.step}"
     return f"{found.low:g} to {found.high:g}{by}{', logarithmic' if found.log else ''}"
-
-
-def _plain(found: Distribution) -> dict[str, Any]:
-    return dataclasses.asdict(found)

@@ -29,14 +29,23 @@ class Asked:
     notes: dict[str, Any] = field(default_factory=dict)  # what sampler and pruner remember by it
 
 
+RELATED = ("sampler", "pruner", "metric", "direction", "parameters")
+"""What notes follow from, in the heading."""
+
+
 class Record:
-    """The stored answers of one search, in order."""
+    """The stored answers of one search, in order. Where the search was edited since, their notes are forgotten."""
 
     def __init__(self, store: ResultStore, search: Search) -> None:
         self._store, self._key = store, search.key
         self._unsaved: set[int] = set()
         self._head: bytes | None = json.dumps(heading(search)).encode()
         self.asked: list[Asked] = read(store, search.key)
+        before, now = read_heading(store, search.key), json.loads(self._head)
+        if any(before.get(part) != now[part] for part in RELATED):
+            for asked in self.asked:
+                asked.notes = {}
+                self.changed(asked.number)
 
     def add(self, asked: Asked) -> None:
         """Put it last; `save` makes it durable."""
@@ -49,14 +58,14 @@ class Record:
 
     def save(self) -> None:
         """Write what has changed. Raises StoreError; then nothing is lost, and the next call writes it."""
-        if self._head:
-            self._store.write_asked(f"{self._key}.json", self._head)
-            self._head = None
         for chunk in sorted(self._unsaved):
             entries = [asdict(asked) for asked in self.asked[chunk * CHUNK : (chunk + 1) * CHUNK]]
             content = "".join(json.dumps(entry) + "\n" for entry in entries)
             self._store.write_asked(f"{self._key}-{chunk:05d}.jsonl", content.encode())
             self._unsaved.discard(chunk)
+        if self._head:  # last: whoever is killed before forgets the notes again
+            self._store.write_asked(f"{self._key}.json", self._head)
+            self._head = None
 
 
 def read(store: ResultStore, key: str) -> list[Asked]:
@@ -75,6 +84,15 @@ def read(store: ResultStore, key: str) -> list[Asked]:
             f"{store}: search/{key}-*.jsonl: some are missing; without them the search starts anew: delete the rest first"
         )
     return found
+
+
+def read_heading(store: ResultStore, key: str) -> dict[str, Any]:
+    """The stored `heading` of a search; empty where there is none. Raises StoreError."""
+    content = store.read_asked(key, ".json").get(f"{key}.json")
+    try:
+        return dict(json.loads(content or "{}"))
+    except (ValueError, TypeError):  # what it was about is not known then, which is as if it were edited
+        return {}
 
 
 def heading(search: Search) -> dict[str, Any]:

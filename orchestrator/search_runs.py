@@ -18,7 +18,7 @@ REPEATS = 10
 """Answers in a row that a sampler may give again; after so many the next trial is drawn at random."""
 
 TRIES = 1_000
-"""Random draws, all of them asked before, after which a search has nothing new to try."""
+"""Random draws, all of them asked before, after which a search looks through its space, or has nothing new to try."""
 
 
 class SearchRun:
@@ -116,7 +116,7 @@ class SearchRun:
         again = asked.trial_id in self._numbers
         self._numbers.setdefault(asked.trial_id, []).append(asked.number)
         self._repeats = self._repeats + 1 if again else 0
-        if asked.trial_id not in self._ended:
+        if not again and asked.trial_id not in self._ended:
             self._due.append(asked.trial_id)
 
     def _note(self, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def searched(path: str | Path) -> pd.DataFrame:
         for one in asked(path, key):
             how = status.get(one["trial_id"])
             value = values.get(one["trial_id"]) if how in ("completed", "pruned") else None
-            if how == "completed" and value is not None:
+            if how == "completed" and value is not None and math.isfinite(value):
                 best = value if best is None else better(best, value)
             known = {"search": key, "number": one["number"], "trial_id": one["trial_id"]}
             rows.append(known | {"status": how, "value": value, "best": best} | one["parameters"])

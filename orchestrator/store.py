@@ -257,10 +257,10 @@ class ResultStore:
             raise StoreError(f"{self}: cannot be written: {reason(error)}") from error
         self._write(f"{self.SEARCH}/{name}", content)
 
-    def read_asked(self, key: str) -> dict[str, bytes]:
-        """The files of a search by name, in order. Raises StoreError."""
+    def read_asked(self, key: str, rest: str = "-") -> dict[str, bytes]:
+        """The files of a search by name, in order: those whose name goes on with `rest`. Raises StoreError."""
         try:
-            names = [name for name in self.folder.names(self.SEARCH) if name.startswith(f"{key}-")]
+            names = [name for name in self.folder.names(self.SEARCH) if name.startswith(f"{key}{rest}")]
             read = {name: self.folder.read(f"{self.SEARCH}/{name}") for name in names}
         except OSError as error:
             raise StoreError(f"{self}: cannot be read: {reason(error)}") from error

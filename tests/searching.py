@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from orchestrator.driver import Outcome, run_sweep
 from orchestrator.events import Event, Failed, Finished, TrialFunction, cancelled, trial_events
 from orchestrator.executors import EngineLost
+from orchestrator.files import Folder
 from orchestrator.search_record import Asked, read
 from orchestrator.store import ResultStore
 from orchestrator.sweep import Resources, Sweep, Trial, load_sweep
@@ -65,6 +69,32 @@ class Counted:
         return self.dies_at is not None and self.begun.total() >= self.dies_at
 
 
+class Killed(BaseException):
+    """The driver is no more."""
+
+
+@contextmanager
+def killed_before(name: str, times: int) -> Iterator[None]:
+    """As by SIGKILL just before it writes a file whose name begins so for the so-manieth time: nothing is written after."""
+    begun, dead = Counter[str](), False
+    write, remove = Folder.write, Folder.remove
+
+    def die(self: Folder, file: str, content: Any) -> None:
+        nonlocal dead
+        begun[name] += file.startswith(name)
+        dead = dead or begun[name] == times
+        if dead and file != ResultStore.HEARTBEAT:  # which is no more than a courtesy
+            raise Killed
+        if not dead:
+            write(self, file, content)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(Folder, "write", die)
+        patch.setattr(Folder, "remove", lambda self, file: None if dead else remove(self, file))
+        yield
+    assert dead
+
+
 class SideBySide:
     """An executor that takes several trials in turn, an event of each."""
 
@@ -79,6 +109,7 @@ class SideBySide:
         return len(self.running) < self.slots
 
     def submit(self, trial: Trial) -> None:
+        assert trial.spec.trial_id not in self.running, "begun while it runs"
         made = trial_events(
             trial.spec, data=HERE, folder=None, device="cpu", cpus=1, trial_function=self.trial
         )

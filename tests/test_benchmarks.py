@@ -70,7 +70,7 @@ def test_checkpoints(tmp_path: Path) -> None:
 
 
 def test_search(tmp_path: Path) -> None:
-    found = run(tmp_path, "search.py", "--trials", "3", "--seeds", "2")
+    found = run(tmp_path, "search.py", "--problem", "valley", "--trials", "3", "--seeds", "2")
     assert [row["sampler"] for row in found["samplers"]] == ["random", "qmc", "tpe", "cmaes"]
     for row in found["samplers"]:
         assert len(row["best"]) == 2

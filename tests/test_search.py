@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from searching import COUNTED, SPACE, Counted, SideBySide, asked, bowl, run, sweep
+from searching import COUNTED, SPACE, Counted, SideBySide, asked, bowl, killed_before, run, sweep
 from standins import Told
 
 from orchestrator import results
@@ -29,6 +29,7 @@ from orchestrator.search_record import Asked
 from orchestrator.search_space import Choice, OutsideError, Parameters, Range, Space, Variant
 from orchestrator.status import planned_trials, status
 from orchestrator.store import ResultStore, StoreError
+from orchestrator.sweep import Sweep
 from workers.result import Row, TrialResult, TrialStatus
 from workers.spec import Component, TrialSpec
 
@@ -157,6 +158,27 @@ def test_an_answer_that_comes_again_while_its_trial_runs_waits_for_it(
     assert sum(one.parameters == point for one in asked(some, store)) > 10
 
 
+def test_tpe_takes_running_trials_for_bad_ones(tmp_path: Path) -> None:
+    """Constant liar: what is being tried is not asked for again, so that trials side by side spread."""
+    method = sweep(tmp_path, search()).searches[0].method
+
+    def answer(*running: Parameters) -> Parameters | None:
+        study = Study(method, "key", 10)
+        for number in range(20):
+            size = 1 + 3 * number
+            point = {"learning_rate": 0.03, "batch_size": size, "loss_bound": 2.0}
+            ending = Ending(TrialStatus.COMPLETED, {10: abs(size - 31)})
+            study.add(Asked(number, "0" * 16, point), ending)
+        for number, at_work in enumerate(running, 20):
+            study.add(Asked(number, "0" * 16, at_work), None)
+        return study.ask(30, lambda _: True)
+
+    alone = answer()
+    assert alone is not None
+    assert answer() == alone
+    assert answer(*[alone] * 5) != alone
+
+
 def test_what_means_another_trial_now_is_not_of_the_search(tmp_path: Path, store: ResultStore) -> None:
     some = sweep(tmp_path, search(trials=3))
     run(some, store)
@@ -180,9 +202,7 @@ def test_there_is_a_search_for_each_case_and_point_of_the_grid(tmp_path: Path, s
     more = "cases: [{loss: mse}, {loss: cross_entropy}]\ngrid: {seed: {range: 2}}"
     some = sweep(tmp_path, search(trials=4), more)
     assert [one.name for one in some.searches] == [
-        f"mlp digits loss={loss} seed={seed}".replace("mlp digits ", "mlp digits ")
-        for loss in ("mse", "cross_entropy")
-        for seed in (0, 1)
+        f"mlp digits loss={loss} seed={seed}" for loss in ("mse", "cross_entropy") for seed in (0, 1)
     ]
     outcome = run(some, store, slots=4)
     assert outcome.counts == {TrialStatus.COMPLETED: 16}
@@ -208,6 +228,38 @@ def test_a_search_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path, sampler:
     assert [one.parameters for one in asked(some, broken)] == [one.parameters for one in asked(some, through)]
     assert second.begun.total() == 8  # the one that was under way, and those not begun
     assert broken.finished() == through.finished()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, ResultStore]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    some, store = (
+        sweep(folder, search(trials=14, sampler="cmaes", pruner="hyperband")),
+        ResultStore(folder / "r"),
+    )
+    run(some, store)
+    return some, store
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("moment", ["search/", "measurements/", "trials/"])
+def test_whatever_was_about_to_be_written_nothing_is_lost_or_run_twice(
+    undisturbed: tuple[Sweep, ResultStore], store: ResultStore, moment: str, slots: int
+) -> None:
+    """Killed between ask and record, before a result, within it, and after it before the sampler's next answer."""
+    some, whole = undisturbed
+    with killed_before(moment, 7):
+        run(some, store, slots=slots)
+    done = store.finished()
+    run(some, store, counted := Counted(), slots)
+    assert not done.keys() & counted.begun.keys()
+    assert set(counted.begun.values()) == {1}
+    assert len(store.finished()) == len({one.trial_id for one in asked(some, store)}) == 14
+    if slots == 1:
+        assert [one.parameters for one in asked(some, store)] == [
+            one.parameters for one in asked(some, whole)
+        ]
+        assert store.finished() == whole.finished()
 
 
 def test_side_by_side_nothing_is_run_twice_and_as_many_trials_come_out(
@@ -242,6 +294,28 @@ def test_an_edited_space_keeps_the_trials_that_lie_in_it(tmp_path: Path, store: 
     outcome = run(some, store, counted)
     assert counted.begun.total() == 8 - inside
     assert outcome.found[0].asked == 8
+
+
+def test_an_edited_search_forgets_what_cmaes_has_learnt_for_another_end(
+    tmp_path: Path, store: ResultStore
+) -> None:
+    def generations(trials: int, **changes: Any) -> list[int]:
+        some = sweep(tmp_path, search(sampler="cmaes", trials=trials, **changes))
+        run(some, store)
+        return [one.notes["cma:generation"] for one in asked(some, store) if one.notes]
+
+    assert max(generations(20)) > 0
+    assert max(generations(22)) > 0  # more trials are no other end
+    assert generations(24, direction="maximize") == [0, 0]
+
+
+def test_a_space_with_an_end_is_searched_to_the_last_point(
+    tmp_path: Path, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.search_runs.TRIES", 0)
+    monkeypatch.setattr("orchestrator.search_runs.REPEATS", 1)
+    some = sweep(tmp_path, search(sampler="random", trials=9, space=COUNTED))
+    assert run(some, store).counts == {TrialStatus.COMPLETED: 9}
 
 
 @pytest.fixture
@@ -421,7 +495,21 @@ def test_what_a_sampler_is_told(direction: str, worst: float) -> None:
         Ending(TrialStatus.COMPLETED),
     ):
         assert nothing.value(maximize) is None
-    assert Ending(TrialStatus.COMPLETED, {0: 1.0, 5: float("nan")}).value(maximize) is None
+    for last in ("nan", "inf", "-inf"):
+        assert Ending(TrialStatus.COMPLETED, {0: 1.0, 5: float(last)}).value(maximize) is None
+
+
+def test_a_metric_that_is_no_number_is_never_the_best(tmp_path: Path, store: ResultStore) -> None:
+    def odd(spec: TrialSpec, context: Any) -> Iterator[Row | TrialResult]:
+        first = not store.finished()
+        for told in bowl(spec):
+            yield {**told, "train_loss": float("nan")} if first and isinstance(told, dict) else told
+
+    outcome = run(sweep(tmp_path, search(trials=4)), store, odd)
+    table = results.searched(str(store))
+    assert table.best.isna().tolist() == [True, False, False, False]
+    assert outcome.found[0].best is not None
+    assert outcome.found[0].best.value == table.best.iloc[-1] == table.value.min()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
