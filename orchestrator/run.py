@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from orchestrator.alike import FailingAlike
 from orchestrator.attempt import Attempt
@@ -14,12 +15,14 @@ from orchestrator.events import Event, Failed, Finished, Measured, Started, Unde
 from orchestrator.executors import Executor, PlacementError
 from orchestrator.faults import MOST_LOSSES, POLICIES, Policy
 from orchestrator.heartbeat import Running
-from orchestrator.search_supply import Supply
 from orchestrator.store import ResultStore, StoreError
 from orchestrator.sweep import Sweep, Trial
 from orchestrator.waiting import Waiting
 from orchestrator.watchers import Display, Watcher
 from workers.result import TrialResult, TrialStatus
+
+if TYPE_CHECKING:
+    from orchestrator.search_supply import Supply
 
 POLL = 0.5
 """Seconds to wait for an event before looking after everything else."""
@@ -101,6 +104,8 @@ class Run:
     def take_events(self, timeout: float = POLL) -> None:
         """Wait for something to happen, for `timeout` seconds at most, and act on it."""
         self._complain()
+        if not self.unfinished:
+            return
         if not self._running:
             now = time.monotonic()
             self._commits.wait(max(0.0, min([timeout, *(attempt.due - now for attempt in self._resting)])))
