@@ -58,13 +58,18 @@ class Source:
         return len(self.within) == 2
 
 
-def compact_if_large(store: ResultStore) -> Compacted | None:
-    """`compact` where more than LARGE files are not merged yet; None where they are fewer."""
+def compact_if_useful(store: ResultStore) -> Compacted | None:
+    """`compact` where more than LARGE files are not merged yet, or a trial lies in two of them; else None.
+
+    The second is what a driver leaves that was thought dead and writes what it had begun to.
+    """
     try:
-        own = [file for file in tables.files(store.folder, store.TRIALS) if not file.startswith("part-")]
+        files = tables.files(store.folder, store.TRIALS)
+        own = [file for file in files if not file.startswith(tables.PART)]
+        useful = len(own) > LARGE or tables.count(store.folder, store.TRIALS) > len(store.finished())
     except OSError as error:
         raise StoreError(f"{store}: cannot be read: {reason(error)}") from error
-    return compact(store) if len(own) > LARGE else None
+    return compact(store) if useful else None
 
 
 def compact(store: ResultStore, target: int = TARGET) -> Compacted:
@@ -165,7 +170,7 @@ def _merge(store: ResultStore, sources: list[Source]) -> None:
         return
     rows = _content(store, store.MEASUREMENTS, sources)
     rows = rows.filter(pc.is_in(rows["trial_id"], value_set=trials["trial_id"].combine_chunks()))
-    file = f"part-{tables.digest(merged)}.parquet"
+    file = f"{tables.PART}{tables.digest(merged)}.parquet"
     store.write_table(f"{store.TRIALS}/{file}", trials)
     store.write_table(f"{store.MEASUREMENTS}/{file}", rows)
     gone = [source for source in sources if source.file != file and source.trials <= merged]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints import remove_checkpoints
-from orchestrator.compaction import compact_if_large
+from orchestrator.compaction import compact_if_useful
 from orchestrator.executors import EngineLost, Executor
 from orchestrator.interrupt import Interrupt
 from orchestrator.ownership import Ownership
@@ -70,11 +70,9 @@ def run_sweep(
         executor.admit(resources)
     say = progress.note if progress else lambda _: None
     with Ownership(store, str(sweep.path), waiting=say) as ownership:
-        damaged = store.begin(sweep)
-        for line in damaged:
+        for line in store.begin(sweep):
             say(line)
-        if damaged or ownership.waited:
-            earlier = store.finished()
+        earlier = store.finished()  # again: another driver may have ended in between
         searches = searches_of(sweep, store, earlier)
         if searches:
             sweep = replace(sweep, trials=searches.trials)
@@ -150,7 +148,7 @@ def go_on(run: Run, ownership: Ownership, grace: float) -> tuple[bool, str | Non
         with suppress(StoreError):
             run.flush()
         rest = f"{_lost(run)}what was committed is safe, and running trials go on from their checkpoints"
-        return False, f"{failure}; {rest}"
+        return interrupt.requested, f"{failure}; {rest}"
     return False, run.hopeless
 
 
@@ -167,7 +165,7 @@ def clear(store: ResultStore, trial_ids: set[str]) -> None:
 def tidy(store: ResultStore, say: Callable[[str], object]) -> None:
     """Merge the files of a large sweep; what goes wrong with that is no failure of a trial."""
     try:
-        done = compact_if_large(store)
+        done = compact_if_useful(store)
     except StoreError as error:
         say(f"not compacted: {error}; `tiny-subspace compact` does so at any time")
         return

@@ -56,7 +56,6 @@ class Ownership:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="tiny-subspace heartbeat", daemon=True)
         self._written_at = time.time()
-        self.waited = False  # whether another driver was watched for a while before this one took over
         self.lost: OwnedError | None = None  # set when another driver has taken over
 
     def __enter__(self) -> Self:
@@ -132,7 +131,6 @@ class Ownership:
             left = self._stale_after.total_seconds() - silent
             if left <= 0:
                 return
-            self.waited = True
             now = self._store.read_heartbeat()
             if now != other:
                 raise OwnedError(self._refusal(now))

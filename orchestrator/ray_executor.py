@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,9 @@ class Flight:
     actor: Any
     stream: Any
     submitted: float  # time.monotonic()
+    placed: bool = False  # on a process that was there
     started: bool = False
+    cancelled: bool = False
 
     @property
     def trial_id(self) -> str:
@@ -104,11 +106,19 @@ class Flight:
     @property
     def stuck(self) -> bool:
         """Whether it waits for longer than a process takes to start: there is no place for it now."""
-        return not self.started and time.monotonic() - self.submitted > PATIENCE
+        return self.waits and time.monotonic() - self.submitted > PATIENCE
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may be without a place."""
+        return not (self.started or self.placed or self.cancelled)
 
 
 class RayExecutor:
     """Runs trials on a Ray of its own on this machine or, with `address`, on a running cluster.
+
+    A trial that waits for a place is given that of one that ends; had it just begun elsewhere, it begins again, and tells
+    of that alone.
 
     `data` and `folder` are those of TrialContext; `~` in `data` is the home on each node. To a cluster travel
     this package and what the trials in `specs` name of the sweep's folder; inside a Ray job they are there
@@ -162,9 +172,10 @@ class RayExecutor:
         trial_id, shape = trial.spec.trial_id, shape_of(trial.resources)
         if trial_id in self._flights:
             raise RuntimeError(f"{trial_id} still runs")
-        idle = self._idle.get(shape)
-        actor = idle.pop() if idle else self._new_actor(shape)
-        self._flights[trial_id] = Flight(trial, shape, actor, self._begin(actor, trial), time.monotonic())
+        idle = bool(self._idle.get(shape))
+        actor = self._idle[shape].pop() if idle else self._new_actor(shape)
+        stream, now = self._begin(actor, trial), time.monotonic()
+        self._flights[trial_id] = Flight(trial, shape, actor, stream, now, placed=idle)
 
     def _begin(self, actor: Any, trial: Trial) -> Any:
         return actor.run.remote(trial.spec, trial.resources.cpus, self._trial_function)
@@ -172,8 +183,9 @@ class RayExecutor:
     def events(self, timeout: float) -> list[Event]:
         if not self._flights:
             return []
-        if self._stuck():
+        if self._waiting():
             self._nodes()
+        if self._stuck():
             self._refuse_infeasible()
             self._end_idle()
         flights = {id(flight.stream): flight for flight in self._flights.values()}
@@ -181,11 +193,14 @@ class RayExecutor:
         ready, _ = ray.wait(streams, num_returns=1, timeout=timeout, fetch_local=True)
         if ready and len(streams) > 1:  # every one that is ready, so that none starves behind a talkative one
             ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0, fetch_local=True)
-        return [self._event(flights[id(stream)]) for stream in ready]
+        found = [(flights[id(stream)], stream) for stream in ready]
+        # one event may give the process of its trial to another, whose stream until then says nothing any more
+        return [self._event(flight) for flight, stream in found if flight.stream is stream]
 
     def cancel(self, trial_id: str) -> None:
         flight = self._flights.get(trial_id)
         if flight:
+            flight.cancelled = True
             ray.cancel(flight.stream)
 
     def close(self) -> None:
@@ -216,7 +231,7 @@ class RayExecutor:
             self._idle.setdefault(shape, []).append(actor)
             return
         ray.kill(waiting.actor)
-        waiting.actor, waiting.stream = actor, self._begin(actor, waiting.trial)
+        waiting.actor, waiting.stream, waiting.placed = actor, self._begin(actor, waiting.trial), True
 
     def _crowded(self, shape: Shape) -> bool:
         """Whether there are more trials, one of them of this shape, than the nodes there are have room for."""
@@ -227,7 +242,7 @@ class RayExecutor:
         try:
             event: Event = ray.get(next(flight.stream))
         except TaskCancelledError:
-            return next(cancelled(flight.trial_id)), True
+            return next(cancelled(flight.trial_id)), flight.started or flight.placed
         except RayTaskError as error:  # the process could not read what it was sent, or the other way round
             cause = type(error.cause).__name__ if error.cause else "RayTaskError"
             return Failed(flight.trial_id, Fault.CODE, cause, plain_text(error)), False
@@ -265,14 +280,16 @@ class RayExecutor:
         """The nodes that are alive. Raises EngineLost: of a Ray of our own there is one, and no other comes."""
         if time.monotonic() - self._looked > LOOK:
             self._found = ray_cluster.nodes()
-            self._autoscaler = None if self._owner and not self._address else ray_cluster.autoscaler()
+            if self._address:
+                with suppress(RayError):  # a head that is busy or away: as before
+                    self._autoscaler = ray_cluster.autoscaler()
             self._looked = time.monotonic()
         if self._owner and not self._found:
             raise EngineLost("the Ray of this run has died")
         return self._found
 
     def _waiting(self) -> list[Flight]:
-        return [flight for flight in self._flights.values() if not flight.started]
+        return [flight for flight in self._flights.values() if flight.waits]
 
     def _stuck(self) -> bool:
         return any(flight.stuck for flight in self._waiting())

@@ -67,19 +67,21 @@ def shortage(resources: Resources, nodes: Sequence[Shape]) -> str | None:
 
 
 def fits(nodes: Sequence[Shape], taken: Counter[Shape], shape: Shape) -> bool:
-    """Whether the nodes have room for one more beside those that run, the largest placed first.
+    """Whether the nodes have room for one more beside those that run, the largest placed first and where it is tightest.
 
     >>> nodes = [Shape(0, 2), Shape(1, 1)]
     >>> fits(nodes, Counter({Shape(0, 1): 1, Shape(1, 1): 1}), Shape(0, 1))
     True
     >>> fits(nodes, Counter({Shape(0, 1): 2, Shape(1, 1): 1}), Shape(0, 1))
     False
+    >>> fits([Shape(0, 5), Shape(0, 4)], Counter({Shape(0, 4): 1, Shape(0, 3): 1}), Shape(0, 2))
+    True
     >>> fits([Shape(0, 4)] * 3, Counter({Shape(0, 3): 3}), Shape(0, 3))  # three are left, one on each
     False
     """
     left = [list(node) for node in nodes]
     for each, count in sorted((taken + Counter([shape])).items(), reverse=True):
-        for node in left:
+        for node in sorted(left):
             here = min(
                 [count, *(int(has / wants + 1e-6) for has, wants in zip(node, each, strict=True) if wants)]
             )

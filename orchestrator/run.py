@@ -154,7 +154,8 @@ class Run:
         except StoreError as error:
             self._commits.bear(error, patient=bool(self._running) or not self._stopping)
             return None
-        self._commits.ease()
+        if trial:
+            self._commits.ease()
         return trial
 
     def _may_begin(self) -> bool:

@@ -99,7 +99,7 @@ class ResultStore:
                 self.folder.remove_temporary(name)
             for name, columns in self._schemas.items():
                 self.write_table(f"{name}/{self.COLUMNS}", columns.empty_table())
-            self._remove_half_batches()
+            self._remove_halves()
             return set_aside(self.folder, (self.TRIALS, self.MEASUREMENTS))
         except OSError as error:
             raise StoreError(f"{self}: cannot be written: {reason(error)}") from error
@@ -155,12 +155,18 @@ class ResultStore:
                 f"{self}: is not empty and holds no {self.SWEEP}; give another folder with --results"
             )
 
-    def _remove_half_batches(self) -> None:
-        """Those in one table only: a driver died between the two, or a compaction that has them elsewhere."""
-        names = [tables.batches(self.folder, name) for name in (self.TRIALS, self.MEASUREMENTS)]
+    def _remove_halves(self) -> None:
+        """Own files and batches in one table only: a driver died between the two, or a compaction has them elsewhere.
+
+        Of such a trial nothing is finished, and when it has run again its rows may lie in another file. (A part in one
+        table may be that of a compaction at work.)
+        """
+        tables_of = (self.TRIALS, self.MEASUREMENTS)
+        names = [set(tables.files(self.folder, name)) for name in tables_of]  # in the order of a compaction
         for file in names[0] ^ names[1]:
-            for name in (self.MEASUREMENTS, self.TRIALS):
-                self.folder.remove(f"{name}/{file}")
+            if not file.startswith(tables.PART):
+                for name in tables_of:
+                    self.folder.remove(f"{name}/{file}")
 
     # --- trials ---
 

@@ -29,6 +29,7 @@ MEASUREMENTS = "measurements"
 COLUMNS = "0-columns.parquet"
 
 BATCH = "batch-"
+PART = "part-"
 
 ATTEMPTS = 40
 """How often a table is read anew, with pauses that grow to 0.4 s, before it is said that it never rests."""
@@ -49,11 +50,6 @@ def digest(trial_ids: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(sorted(trial_ids)).encode()).hexdigest()[:16]
 
 
-def batches(folder: Folder, name: str) -> set[str]:
-    """The names of a table's batches. Raises OSError."""
-    return {file for file in folder.names(name) if file.startswith(BATCH)}
-
-
 def files(folder: Folder, name: str) -> list[str]:
     """The names of a table's files, own ones first, without the one that has no rows."""
     names = [file for file in folder.names(name) if file.endswith(".parquet") and file[0] not in "._"]
@@ -63,6 +59,10 @@ def files(folder: Folder, name: str) -> list[str]:
 def parts(names: Iterable[str]) -> set[str]:
     """Those of the files that hold many trials."""
     return {file for file in names if trial_of(file) is None}
+
+
+def _merged(names: Iterable[str]) -> set[str]:
+    return {file for file in names if file.startswith(PART)}
 
 
 def warn(file: str) -> None:
@@ -97,7 +97,8 @@ def read(
         except FileNotFoundError:
             pass
         else:
-            if parts(files(folder, name)) == parts(listed):
+            # batches come all the time, and one that has gone is in a part that was not listed
+            if _merged(files(folder, name)) == _merged(listed):
                 return found
         time.sleep(0.01 * attempt)
     raise OSError(f"{folder.shown(name)}: its files changed whenever they were read; try again")
@@ -154,6 +155,19 @@ def _rows(folder: Folder, name: str, chosen: list[str], wanted: pa.Schema) -> pa
     paths = [folder.join(f"{name}/{file}") for file in chosen]
     form = ds.ParquetFileFormat()
     return ds.FileSystemDataset.from_paths(paths, wanted, form, folder.filesystem).to_table()
+
+
+def count(folder: Folder, name: str) -> int:
+    """How many rows there are in all files together, those that are there twice counted twice. Raises OSError."""
+    listed = [folder.join(f"{name}/{file}") for file in files(folder, name)]
+    form = ds.ParquetFileFormat()
+    try:
+        found: int = ds.FileSystemDataset.from_paths(
+            listed, pa.schema([]), form, folder.filesystem
+        ).count_rows()
+    except pa.ArrowException as error:
+        raise OSError(f"{folder.shown(name)}: {error}") from error
+    return found
 
 
 def stored_schema(folder: Folder, name: str) -> pa.Schema:

@@ -12,7 +12,7 @@ import samples
 from orchestrator import results, tables
 from orchestrator.attempt import Attempt
 from orchestrator.commits import GATHER, Commits, Ended
-from orchestrator.compaction import compact
+from orchestrator.compaction import compact, compact_if_useful
 from orchestrator.files import Folder
 from orchestrator.store import ResultStore, StoreError
 from orchestrator.sweep import Resources, Trial
@@ -150,6 +150,63 @@ def test_a_driver_killed_in_a_batch_leaves_nothing_twice(
     compact(again)
     plain_once(again, trial_ids)
     assert files(again) == [["part"], ["part"]]
+
+
+def test_a_trial_half_committed_alone_may_end_in_a_batch(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two tables of a failed attempt; the next run knows of no row of it."""
+    write = Folder.write
+
+    def one_table(self: Folder, name: str, content: Any) -> None:
+        if name.startswith("trials/"):
+            raise OSError("killed")
+        write(self, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", one_table)
+        with pytest.raises(StoreError):
+            store.commit(samples.spec(seed=0), "sample", samples.result(TrialStatus.FAILED), ROWS[:1])
+    assert len(files(store)[1]) == 1
+    again = ResultStore(str(store))
+    again.begin(samples.sweep())
+    commits = Commits(again, "sample")
+    trial_ids = add(commits, 0, 1)
+    committed(commits)
+    plain_once(again, trial_ids)
+    compact(again)
+    plain_once(again, trial_ids)
+
+
+def test_what_a_driver_thought_dead_writes_twice_is_merged(store: ResultStore) -> None:
+    """Two drivers wrote batches of the same trials in other company: readers see each once, and so does pandas then."""
+    trial_ids = set[str]()
+    for seeds in ((0, 1, 2), (1, 2, 3)):
+        commits = Commits(store, "sample")
+        trial_ids |= add(commits, *seeds)
+        committed(commits)
+    assert len(pd.read_parquet(f"{store}/trials")) == 6
+    assert sorted(results.trials(str(store)).trial_id) == sorted(trial_ids)
+    assert compact_if_useful(store) is not None
+    plain_once(store, trial_ids)
+    assert compact_if_useful(store) is None
+
+
+def test_readers_are_not_held_up_by_batches_that_come_all_the_time(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each listing of the files."""
+    listing, seeds = tables.files, iter(range(0, 1000, 2))
+
+    def growing(folder: Folder, name: str) -> list[str]:
+        seed = next(seeds)
+        ended = [(samples.spec(seed=seed + i), samples.result(TrialStatus.COMPLETED), ROWS) for i in (0, 1)]
+        store.commit_batch(ended, "sample")
+        return listing(folder, name)
+
+    monkeypatch.setattr(tables, "files", growing)
+    monkeypatch.setattr(tables, "ATTEMPTS", 3)
+    assert len(results.trials(str(store))) > 0
 
 
 def test_a_batch_that_could_not_be_written_is_tried_again_as_it_is(

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from orchestrator import compaction, results, tables
 from orchestrator.cli import main
-from orchestrator.compaction import Compacted, compact, compact_if_large
+from orchestrator.compaction import Compacted, compact, compact_if_useful
 from orchestrator.files import Folder
 from orchestrator.store import ResultStore, StoreError
 from workers.result import TrialStatus, measurement_columns
@@ -128,9 +128,9 @@ def test_a_column_of_a_later_version_is_there_for_all_trials(store, monkeypatch)
 
 def test_a_large_sweep_is_told_from_a_small_one(store, monkeypatch):
     commit(store, 0, 1, 2)
-    assert compact_if_large(store) is None
+    assert compact_if_useful(store) is None
     monkeypatch.setattr(compaction, "LARGE", 2)
-    assert compact_if_large(store) == Compacted(3, 6, 2)
+    assert compact_if_useful(store) == Compacted(3, 6, 2)
 
 
 # --- killed ---
