@@ -280,7 +280,7 @@ class RayExecutor:
         """The nodes that are alive. Raises EngineLost: of a Ray of our own there is one, and no other comes."""
         if time.monotonic() - self._looked > LOOK:
             self._found = ray_cluster.nodes()
-            if self._address:
+            if self._address or not self._owner:
                 with suppress(RayError):  # a head that is busy or away: as before
                     self._autoscaler = ray_cluster.autoscaler()
             self._looked = time.monotonic()

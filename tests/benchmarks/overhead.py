@@ -1,17 +1,17 @@
-"""Claim: a trial costs single milliseconds beyond its own work, a durable commit of its results included: more than Ray by
-itself, which keeps nothing, and less than Ray Tune.
+"""Claim: a trial costs about two milliseconds beyond its own work, a durable commit of its results included: less than twice
+what Ray takes that yields the same from actors that are used again and keeps nothing, and a fifteenth of Ray Tune.
 
 Evidence: `python tests/benchmarks/overhead.py` prints the table whose numbers stand here.
 
-    x86_64, 2 CPUs, busy (load 6), ext4, ray 2.60, one round, 2026-11-25
-               ms a trial   × ours   gap, ms    p95   driver's CPU
-       ours       18.4       1         65       145       53%
-      tasks        0.43      0.02       1.4       4       50%
-    streams        1.4       0.08       3.1      11       64%
-       tune       46         2.5       24       188       26%
+    x86_64, 2 CPUs, nothing else at work, ext4, ray 2.60, median (range) of three rounds in turns, 2026-11-26
+               ms a trial                    × ours   gap, ms    p95   driver's CPU
+       ours    1.67 (1.6 to 1.9)                 1       4.7    12.7       91%
+      tasks    0.33 (0.32 to 0.34)             0.2       1.1     2.4       55%
+    streams    1.00 (0.87 to 1.03)            0.54       2.4     7.8       68%
+       tune    27.8 (24.2 to 28.1)            15         18     89         37%
 
-On an idle machine ours takes 9 ms; of it 6.5 are the commit. Tune grows with the sweep: 10 ms a trial at
-100 trials.
+`tasks` is Ray at its fastest, all submitted at once, one number each: five times as fast as ours. With a commit for each trial by
+itself, zstd, and the next trial handed out after it, ours took 9 to 12 ms.
 """
 
 import json
