@@ -10,8 +10,8 @@ Evidence: `python tests/benchmarks/overhead.py` prints the table whose numbers s
     streams    1.00 (0.87 to 1.03)            0.54       2.4     7.8       68%
        tune    27.8 (24.2 to 28.1)            15         18     89         37%
 
-`tasks` is Ray at its fastest, all submitted at once, one number each: five times as fast as ours. With a commit for each trial by
-itself, zstd, and the next trial handed out after it, ours took 9 to 12 ms.
+`tasks` is Ray at its fastest, all submitted at once, one number each: five times as fast as ours. With a commit for each
+trial by itself, zstd, and the next trial handed out after it, ours took 9 to 12 ms.
 """
 
 import json
