@@ -21,7 +21,7 @@ DOWNLOADED = {"mnist", "fashion_mnist", "cifar10", "cifar100"}
 def test_a_shipped_sweep_is_valid_and_says_what_must_come_out(file: Path, tmp_path: Path) -> None:
     sweep = load_sweep(file, data=tmp_path)
     assert sweep.name == file.stem
-    planned = plan_search(sweep, [], data=tmp_path) if sweep.searches else plan(sweep, {}, data=tmp_path)
+    planned = plan_search(sweep, [], data=tmp_path) if sweep.searches else plan(sweep, {})
     assert planned.total().steps
     assert "must come out:" in file.read_text(encoding="utf-8").replace("\n# ", " ")
 
