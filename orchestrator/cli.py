@@ -247,7 +247,8 @@ def run(
     "--results", metavar="URI", help="s3://bucket/folder, or the full path of a folder that every node sees."
 )
 @click.option(
-    "--tracking-uri", help="MLflow's store, or none.  [default: MLFLOW_TRACKING_URI of the cluster]"
+    "--tracking-uri",
+    help="MLflow's store, or none.  [default: the cluster's MLFLOW_TRACKING_URI, else mlflow.db beside results in a folder]",
 )
 @click.option(
     "--data", metavar="DIR", help="Where data sets lie on the nodes.  [default: as the nodes have it]"

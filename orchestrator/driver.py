@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints import remove_checkpoints
 from orchestrator.compaction import compact_if_useful
-from orchestrator.executors import EngineLost, Executor
+from orchestrator.executors import EngineLost, Executor, PlacementError
 from orchestrator.interrupt import Interrupt
 from orchestrator.ownership import Ownership
 from orchestrator.run import Run
 from orchestrator.store import ResultStore, StoreError, settled
 from orchestrator.sweep import Sweep, Trial
+from orchestrator.user_files import note_changes
 from orchestrator.watchers import Display, Watcher
 from workers.result import TrialStatus
 
@@ -65,14 +66,14 @@ def run_sweep(
     """
     store.check(sweep)
     earlier = store.finished()
-    wanted = [trial.resources for trial in remaining(sweep, earlier, only)]
-    for resources in dict.fromkeys([*wanted, *(search.resources for search in sweep.searches)]):
-        executor.admit(resources)
+    admit(executor, sweep, remaining(sweep, earlier, only))
     say = progress.note if progress else lambda _: None
     with Ownership(store, str(sweep.path), waiting=say) as ownership:
         for line in store.begin(sweep):
             say(line)
         earlier = store.finished()  # again: another driver may have ended in between
+        for line in note_changes(store, sweep, len(settled(earlier))):
+            say(line)
         searches = searches_of(sweep, store, earlier)
         if searches:
             sweep = replace(sweep, trials=searches.trials)
@@ -114,6 +115,19 @@ def run_sweep(
     if searches and searches.unasked:
         counts[TrialStatus.PENDING] += searches.unasked
     return Outcome(counts, interrupted, error, searches.found() if searches else ())
+
+
+def admit(executor: Executor, sweep: Sweep, left: Sequence[Trial]) -> None:
+    """Raise PlacementError, with how many they are, where trials could never be placed."""
+    wanted = Counter(trial.resources for trial in left)
+    for search in sweep.searches:
+        wanted[search.resources] += search.method.trials
+    for resources, count in wanted.items():
+        try:
+            executor.admit(resources)
+        except PlacementError as error:
+            many = f"{count} of {wanted.total()} trials" if len(wanted) > 1 else "each trial"
+            raise PlacementError(f"{sweep.path}: resources: {many}: {error}") from None
 
 
 def searches_of(sweep: Sweep, store: ResultStore, finished: Mapping[str, TrialStatus]) -> SearchRuns | None:

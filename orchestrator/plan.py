@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cost import Cost
-from orchestrator.sweep import Sweep
+from orchestrator.sweep import Sweep, Trial
 from workers.spec import TrialSpec, plain
 
 SHOWN = 40
@@ -78,11 +78,23 @@ def plan(sweep: Sweep, finished: Mapping[str, str]) -> Plan:
         for k, v in values_of(specs[0], (f.name for f in dataclasses.fields(TrialSpec))).items()
         if k not in vary
     }
+    if len({trial.resources for trial in sweep.trials}) == 1:
+        common["resources"] = _needs(sweep.trials[0])
     trials = [
-        PlannedTrial(t.spec.trial_id, values_of(t.spec, vary), t.cost, finished.get(t.spec.trial_id))
+        PlannedTrial(
+            t.spec.trial_id,
+            values_of(t.spec, vary) | ({} if "resources" in common else {"resources": _needs(t)}),
+            t.cost,
+            finished.get(t.spec.trial_id),
+        )
         for t in sweep.trials
     ]
     return Plan(sweep.name, sweep.description, common, tuple(trials))
+
+
+def _needs(trial: Trial) -> dict[str, float]:
+    needs = dataclasses.asdict(trial.resources)
+    return {name: value for name, value in needs.items() if value or name != "memory_gib"}
 
 
 def _differ(specs: Sequence[TrialSpec], field: str) -> bool:

@@ -89,6 +89,7 @@ class Progress:
         self._done: Counter[TrialStatus] = Counter()  # in this run
         self._summary: dict[bool, list[Line]] = {True: [], False: []}  # by whether they failed
         self._earlier = self._planned = 0  # trials finished in earlier runs, and those of this one
+        self._shown: tuple[str, ...] = LIVE
         self._examples: list[dict[str, Any]] = []  # what trials are told apart from that are not known yet
         self._begun = self._last_overall = time.monotonic()
         self._live: Live | None = None
@@ -106,6 +107,7 @@ class Progress:
 
     def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
         """Nothing raised here or below: a label that cannot be made is no reason to stop a sweep."""
+        self._shown = tuple(dict.fromkeys((*LIVE, *(s.method.metric for s in sweep.searches))))
         self._examples = [spec.columns() for search in sweep.searches for spec in search.examples]
         names = labels([*(_columns(t) for t in sweep.trials), *self._examples])
         self._trials = {t.spec.trial_id: t for t in left}
@@ -133,7 +135,7 @@ class Progress:
     def row(self, trial_id: str, row: Row) -> None:
         line = self._line(trial_id)
         line.decompositions += row.get("eigenvalues") is not None
-        line.latest |= {name: row[name] for name in KEPT if row.get(name) is not None}
+        line.latest |= {n: row[n] for n in KEPT | {*self._shown} if row.get(n) is not None}
         if not self._live and time.monotonic() - self._last_overall >= QUIET:
             self._last_overall = time.monotonic()
             self._say("progress", self.overall(), done=self._done.total(), running=len(self._running))
@@ -159,10 +161,10 @@ class Progress:
         if not self._live or failed:
             self._say(
                 "finished",
-                f"[{self._done.total()}/{self._planned}] {finished_line(line)}",
+                f"[{self._done.total()}/{self._planned}] {finished_line(line, self._shown)}",
                 trial_id,
                 "error" if failed else "info",
-                **{name: line.latest.get(name) for name in LIVE},
+                **{name: line.latest.get(name) for name in self._shown},
                 **{name: getattr(result, name) for name in TOLD},
             )
 
@@ -213,7 +215,7 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for line in running[:LINES]:
-            table.add_row(escape(line.label), line.position, *values(line.latest, LIVE, named=True))
+            table.add_row(escape(line.label), line.position, *values(line.latest, self._shown, named=True))
         if len(running) > LINES:
             table.add_row(f"and {len(running) - LINES} more")
         bar = Table.grid(padding=(0, 2))
@@ -230,12 +232,12 @@ def error_console() -> Console:
     return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
 
 
-def finished_line(line: Line) -> str:
+def finished_line(line: Line, shown: Sequence[str] = LIVE) -> str:
     """A finished trial in one line; for a failed one with the last line of its error."""
     result = line.result
     assert result is not None
     at = f" at step {result.steps_done}" if result.status is TrialStatus.DIVERGED else ""
-    words = [f"{result.status}{at}", line.label, *values(line.latest, LIVE, named=True)]
+    words = [f"{result.status}{at}", line.label, *values(line.latest, shown, named=True)]
     words.append(duration(result.seconds))
     if result.status is TrialStatus.FAILED:
         last = last_line(result.error or "", str(result.error_type))

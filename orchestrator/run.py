@@ -119,8 +119,8 @@ class Run:
         self._stopping = True
         if self._running:
             self.note(
-                f"stopping {len(self._running)} running trials as soon as each has saved where it is; "
-                "Ctrl-C again stops them at once"
+                f"stopping what runs ({len(self._running)}) as soon as it has saved where it is; "
+                "Ctrl-C again stops it at once"
             )
         for trial_id in self._running:
             self._executor.cancel(trial_id)

@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,13 @@ def test_what_can_never_be_placed_is_refused_before_anything_is_written(
     assert not shelf.begun
 
 
+def test_a_refusal_says_how_many_it_is_about(shelf: Shelf, executor: LocalExecutor) -> None:
+    some = sweep(scripted("completes"), resources=Resources(gpus=64))
+    mixed = replace(some, trials=(*some.trials, *sweep(scripted("completes", seed=1)).trials))
+    with pytest.raises(PlacementError, match=r"^sweeps/test.yaml: resources: 1 of 2 trials: needs 64 GPUs, "):
+        run(mixed, shelf, executor)
+
+
 def test_a_full_disk_stops_the_run_and_loses_nothing_committed(
     executor: LocalExecutor, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +211,7 @@ def test_the_first_ctrl_c_cancels_what_runs(
     outcome = run(some, shelf, executor, progress=told, command="tiny-subspace run x.yaml --results y")
     assert outcome.exit_code == 130
     assert outcome.counts == {TrialStatus.COMPLETED: 1, TrialStatus.PENDING: 2}
-    assert "stopping 1 running trials" in told.notes[0]
+    assert "stopping what runs (1)" in told.notes[0]
     assert told.notes[-1].endswith("To resume: tiny-subspace run x.yaml --results y")
     assert signal.getsignal(signal.SIGINT) is own_handler
 

@@ -62,6 +62,7 @@ def test_json(file: Path) -> None:
             "spectral_density": {"at": [1000]},
             "gradient_overlap": {},
         },
+        "resources": {"cpus": 1, "gpus": 0},
     }
     assert [trial["varying"] for trial in answer["trials"]] == [
         {"learning_rate": rate, "seed": seed} for rate in (0.1, 0.01) for seed in (0, 1)
@@ -83,6 +84,19 @@ def test_json(file: Path) -> None:
         "sample_gradients": (16 + products * 2 * 0.5) * 4000,
     }
     assert answer["to_run"]["steps"] == 4000
+
+
+def test_resources_are_told_beside_what_differs(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    cases = "cases: [{architecture: mlp}, {architecture: softmax, resources: {gpus: 0.5, memory_gib: 4}}]"
+    file.write_text(f"name: s\ntrial: {{dataset: digits, steps: 5}}\n{cases}\n")
+    planned = plan(load_sweep(file), {})
+    assert "resources" not in planned.common
+    assert [trial.varying["resources"] for trial in planned.trials] == [
+        {"cpus": 1, "gpus": 0},
+        {"cpus": 1, "gpus": 0.5, "memory_gib": 4},
+    ]
+    assert "gpus: 0.5, memory_gib: 4" in as_text(planned)
 
 
 def test_what_has_ended_is_not_in_the_cost(file: Path) -> None:

@@ -104,7 +104,7 @@ def test_ctrl_c_saves_where_it_is_and_a_second_driver_is_refused_meanwhile(
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "stopping 1 running trials as soon as each has saved where it is" in said
+    assert "stopping what runs (1) as soon as it has saved where it is" in said
     assert "To resume: tiny-subspace run long.yaml --executor local" in said
     assert 1 <= len(list(folder.glob("results/long/checkpoints/*.ckpt"))) <= 2
     resumed = again()
