@@ -80,8 +80,8 @@ def follow(
             if not away_since:
                 away_since = time.monotonic()
                 say(
-                    f"the cluster does not answer ({reason(error)}); the job goes on without us; "
-                    f"trying for {patience / 60:g} minutes"
+                    f"the cluster does not answer ({absence(error)}); whether the job goes on is not known until it "
+                    f"does; trying for {patience / 60:g} minutes"
                 )
             elif time.monotonic() - away_since > patience:
                 if info and info.status in ENDED:
@@ -172,8 +172,24 @@ def reason(error: object) -> str:
     >>> reason("Request failed with status code 500: Traceback (most recent call last):\\n  File …\\nValueError: no")
     'ValueError: no'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
+    lines = lines or [type(error).__name__]
     return lines[-1 if "Traceback (most recent call last)" in str(error) else 0][:300]
+
+
+def absence(error: Exception) -> str:
+    """Why there was no answer, in few words: what the system, or gRPC, says deep within what libraries wrap around it.
+
+    >>> absence(OSError("Pool(port=1): Max retries exceeded (Caused by E('[Errno 111] Connection refused'))"))
+    'connection refused'
+    """
+    text = str(error)
+    if found := re.search(r"\[Errno -?\d+\] ([\w ]+)", text):
+        return found[1].lower()
+    if found := re.search(r'details = "(.+)"', text):
+        return found[1][:80]
+    wrapped = re.search("Max retries exceeded|Connection aborted|[Tt]imed out", text)
+    return "no answer" if wrapped else reason(error)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import logging
 import os
 import shlex
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import click
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from orchestrator.following import Client, Lost, ending, follow, leaving, reason
 from orchestrator.job import COMMAND
+from orchestrator.relay import Relay
 from orchestrator.run_command import Refused
 from orchestrator.status import Job
 from orchestrator.submission import LIMIT, Sendable, Submission
@@ -42,7 +41,8 @@ def submit(submission: Submission, following: bool = True) -> int:
 
     Raises Refused, in one line, where the cluster is not there or does not take the job.
     """
-    job = "the job"
+    job, relay = "the job", Relay(submission.log_format == "json")
+    say = relay.say
     try:
         client = connect(submission.address)
         found = running(client, submission)
@@ -56,6 +56,8 @@ def submit(submission: Submission, following: bool = True) -> int:
                 say(
                     "the sweep file or its modules have changed since: when it has ended, submit again for what is new"
                 )
+            if relay.as_json and "--log-format json" not in found.entrypoint:
+                say("it was submitted with its log as text: its lines come as messages of the event `log`")
     except KeyboardInterrupt:
         say(
             f"interrupted; should the cluster have taken {job} already, this command follows it: {submission.command}"
@@ -63,11 +65,12 @@ def submit(submission: Submission, following: bool = True) -> int:
         return 130
     for line in submission.hints(job):
         say(line)
-    return watch(client, submission, job) if following else 0
+    return watch(client, submission, job, relay) if following else 0
 
 
-def watch(client: Client, submission: Submission, job: str) -> int:
+def watch(client: Client, submission: Submission, job: str, relay: Relay) -> int:
     """Follow a job to its end, or until it is left."""
+    say = relay.say
 
     def first() -> None:
         say(f"{job} goes on; Ctrl-C again only stops following it")
@@ -76,13 +79,15 @@ def watch(client: Client, submission: Submission, job: str) -> int:
 
     try:
         with leaving(first):
-            info = follow(client, job, write, say)
+            info = follow(client, job, relay.write, say)
     except KeyboardInterrupt:
         say(f"{job} goes on. To follow it again: {submission.command}")
         return 130
     except Lost as lost:
         say(f"{job}: {lost}. To follow it, or to resume: {submission.command}")
         return 1
+    finally:
+        relay.end()
     code, line = ending(info)
     if line:
         say(f"{job}: {line}. To go on: {submission.command}")
@@ -211,12 +216,3 @@ def asked(address: str, again: str, failed: str = "did not take the job") -> Ite
             limit = f"{LIMIT / 2**20:.0f} MiB"
             raise Refused(f"{address}: the sweep's files are too large for the cluster ({limit})") from error
         raise Refused(f"{address}: the cluster {failed}: {reason(error)}. To try again: {again}") from error
-
-
-def say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -431,6 +431,13 @@ search:
         ],
     ),
     (
+        "own file without a dot",
+        NAME + "trial: {architecture: own, dataset: mnist5k, steps: 100}\n",
+        [
+            ":2: trial.architecture: architectures: no 'own'; there are <architectures> (or a dotted name of your own; own.py has own.net, own.step)"
+        ],
+    ),
+    (
         "dots",
         NAME + "trial: {architecture: ../../etc/passwd, dataset: mnist5k, steps: 100}\n",
         [

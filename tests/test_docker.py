@@ -169,6 +169,23 @@ def test_the_object_store_fits_into_shared_memory():
         assert store <= 2e9
 
 
+def test_the_memory_and_cores_that_are_asked_for_are_those_of_the_defaults():
+    workers, cpus = int(example()["WORKERS"]), int(example()["WORKER_CPUS"])
+    memory = int(example()["WORKER_MEMORY"].removesuffix("gb"))
+    assert "two cores and 4 GB" in README
+    assert "six\ncores" in README
+    assert workers * cpus + 2 == 6
+    assert f"{workers * memory + 4} GB of memory" in README
+    assert f"four cores and {memory + 4} GB" in README
+    assert cpus + 2 == 4
+    assert f'(sum(up{{job="ray"}}) or vector(0)) < {1 + workers}\n' in README
+
+
+def test_a_node_has_more_time_to_stop_than_ray_takes_to_drain_it():
+    for service in (SERVICES["head"], SERVICES["worker"]):
+        assert int(service.rest["stop_grace_period"].removesuffix("s")) > 30
+
+
 def test_names_that_services_call_each_other_by():
     for service in SERVICES.values():
         for text in texts([*service.command, *service.environment.values()]):

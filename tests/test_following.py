@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.following import Lost, ending, follow, leaving, reason
+from orchestrator.following import Lost, absence, ending, follow, leaving, reason
 
 LOG = "Runtime env is setting up.\nfigure-1: 2 of 2 trials to run\n[1/2] completed\n[2/2] completed\n"
 CUT = ConnectionResetError("Cannot write to closing transport")
@@ -113,7 +113,10 @@ def test_an_outage_is_told_once_and_so_is_its_end():
     written, said, info = followed(streams, [refused, refused, RUNNING, refused, DONE])
     assert (written, info) == (LOG, DONE)
     assert len(said) == 4
-    assert all("does not answer (Connection refused); the job goes on" in line for line in said[::2])
+    assert all(
+        "does not answer (Connection refused); whether the job goes on is not known" in line
+        for line in said[::2]
+    )
     assert said[1::2] == ["the cluster answers again"] * 2
 
 
@@ -192,7 +195,38 @@ def test_the_exit_code_says_what_became_of_the_trials(info, code, words):
 def test_a_reason_is_one_short_line():
     assert reason(RuntimeError("first\nsecond")) == "first"
     assert reason(ValueError()) == "ValueError"
+    ray_says = "Request failed with status code 500: Traceback (most recent call last):\n…\nValueError: no\n."
+    assert reason(RuntimeError(ray_says)) == "ValueError: no"
     assert len(reason("x" * 1000)) == 300
+
+
+POOL = "HTTPConnectionPool(host='h', port=8265): "
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            POOL
+            + "Max retries exceeded with url: /api (Caused by NewConnectionError('<…>: [Errno 111] Connection refused'))",
+            "connection refused",
+        ),
+        (POOL + "Max retries exceeded with url: /api (Caused by ConnectTimeoutError(…))", "no answer"),
+        (POOL + "Read timed out. (read timeout=30)", "no answer"),
+        ("('Connection aborted.', RemoteDisconnected('Remote end closed connection'))", "no answer"),
+        (
+            "status code 500: Traceback (most recent call last):\n…\nE: <of RPC that terminated with:\n"
+            '\tstatus = UNAVAILABLE\n\tdetails = "failed to connect"\n\tdebug_error_string = "…"\n>\n.',
+            "failed to connect",
+        ),
+        (
+            "Request failed with status code 502: Bad Gateway.",
+            "Request failed with status code 502: Bad Gateway.",
+        ),
+    ],
+)
+def test_why_there_was_no_answer_is_said_in_few_words(text, words):
+    assert absence(OSError(text)) == words
 
 
 def test_the_first_interrupt_tells_and_the_second_leaves():

@@ -350,6 +350,47 @@ def test_a_job_that_is_not_taken_is_told_in_one_line(folder, monkeypatch, error,
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_with_json_every_line_is_an_object(folder, monkeypatch, capsys, kind):
+    """Of a job that was submitted with text, whose log comes in pieces that end anywhere."""
+    submission = Submission(load_sweep(folder / "sent.yaml"), "http://h:1", "/out/sent", log_format=kind)
+    log = 'Running entrypoint …\n{"event": "begin"}\n\n[1/2] done'
+    entrypoint = submission.entrypoint.replace(" --log-format json", "")
+
+    class Running:
+        def list_jobs(self):
+            job = {"submission_id": "sent-1", "status": JobStatus.RUNNING, "entrypoint": entrypoint}
+            return [SimpleNamespace(metadata=submission.metadata, **job)]
+
+        async def tail_job_logs(self, job_id):
+            for start in range(0, len(log), 7):
+                yield log[start : start + 7]
+
+        def get_job_info(self, job_id):
+            return SimpleNamespace(status="FAILED", message="", error_type=None, driver_exit_code=137)
+
+        def get_job_logs(self, job_id):
+            return log
+
+    monkeypatch.setattr(submits, "connect", lambda address: Running())
+    assert submit(submission) == 1
+    written = capsys.readouterr().err
+    if kind == "text":
+        assert log in written
+        assert "as text" not in written
+    else:
+        found = [(line["event"], line.get("message", "")) for line in map(json.loads, written.splitlines())]
+        assert [each for each in found if each[0] != "submit"] == [
+            ("log", "Running entrypoint …"),
+            ("begin", ""),
+            ("log", "[1/2] done"),
+        ]
+        own = [message for event, message in found if event == "submit"]
+        assert own[0].startswith("sent-1: runs this sweep")
+        assert own[1].startswith("it was submitted with its log as text")
+        assert own[-1].startswith("sent-1: the driver was killed (SIGKILL)")
+
+
 def test_the_oldest_ray_is_that_of_pyproject():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     (ray,) = [need for need in map(Requirement, project["dependencies"]) if need.name == "ray"]

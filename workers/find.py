@@ -13,6 +13,7 @@ import errno
 import hashlib
 import importlib
 import importlib.util
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,14 +123,24 @@ def _module_name(kind: str, name: str) -> str:
         if not names(kind):  # a node's copy of this package was removed under it: another process has it anew
             raise OSError(errno.ESTALE, f"the files of workers.{kind} are gone")
         if name not in names(kind):
-            raise SpecError(
-                f"{kind}: no {name!r}; there are {', '.join(names(kind))} (or a dotted name of your own)"
-            )
+            own = f"(or a dotted name of your own{_beside(kind, name)})"
+            raise SpecError(f"{kind}: no {name!r}; there are {', '.join(names(kind))} {own}")
         return f"workers.{kind}.{name}"
     for candidate in (name, name.rpartition(".")[0]):
         if _file(candidate) is not None:
             return candidate
     raise SpecError(f"{kind}: no {name!r}: neither a file nor a function in a file beside the sweep file")
+
+
+def _beside(kind: str, name: str) -> str:
+    """The dotted names that a file `name`.py has, if it lies in the first folder of modules: the sweep file's."""
+    file = Path(sys.path[0], f"{name}.py")
+    if not name.isidentifier() or not file.is_file():
+        return ""
+    body = _parsed(file, file.stat().st_mtime_ns).body
+    found = [node.name for node in body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+    usual = [FUNCTIONS[kind]] if FUNCTIONS[kind] in found else found
+    return f"; {name}.py has {', '.join(f'{name}.{each}' for each in usual)}" if found else ""
 
 
 def _function_name(kind: str, name: str) -> str:
