@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import threading
 import tomllib
 from contextlib import contextmanager, nullcontext
@@ -27,6 +26,7 @@ from orchestrator import submit as submits
 from orchestrator.cli import main
 from orchestrator.job import COMMAND
 from orchestrator.ray_nodes import everywhere
+from orchestrator.relay import Relay
 from orchestrator.run_command import Refused
 from orchestrator.status import Job
 from orchestrator.store import ResultStore, StoreError
@@ -77,25 +77,27 @@ def test_a_sweep_is_run_by_a_cluster_whatever_becomes_of_who_follows_it(local_ra
         words += ["--log-format", "json"]
         sent = call(*words, "--no-follow")
         assert sent.exit_code == 0, sent.stderr
-        job = re.match(r"(sent-\S+): submitted", sent.stderr)[1]
-        assert f"ray job stop {job} --address {address}" in sent.stderr
+        told = [json.loads(line)["message"] for line in sent.stderr.splitlines()]
+        job = re.match(r"(sent-\S+): submitted", told[0])[1]
+        assert any(f"ray job stop {job} --address {address}" in line for line in told)
 
-        pieces = []
+        pieces, relayed = [], Relay.write
 
-        def write(text):
-            sys.stderr.write(text)
+        def write(self, text):
+            relayed(self, text)
             pieces.append(text)
             if len(pieces) == 1:
                 tunnel.cut()
                 (folder / "go").touch()  # the trials wait for it, so there is more to come
 
-        monkeypatch.setattr(submits, "write", write)
+        monkeypatch.setattr(Relay, "write", write)
         followed = call(*words)  # the job is found, and no second begun
         assert len(pieces) > 1
         assert followed.exit_code == 0, followed.stderr
-        assert f"{job}: runs this sweep with these results already" in followed.stderr
         assert followed.stdout == ""
-        lines = [json.loads(line) for line in followed.stderr.splitlines() if line.startswith("{")]
+        everything = [json.loads(line) for line in followed.stderr.splitlines()]
+        assert everything[0]["message"].startswith(f"{job}: runs this sweep with these results already")
+        lines = [line for line in everything if line["event"] not in ("submit", "log")]
         assert lines[0]["message"] == "sent: 2 of 2 trials to run"
         assert {line["sweep"] for line in lines} == {"sent"}
         for word in ("[1/2] completed", "[2/2] completed", "2 completed. Results:"):
