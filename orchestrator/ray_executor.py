@@ -56,8 +56,9 @@ PATIENCE = 30.0
 LOOK = 1.0
 """Seconds for which what the cluster has is taken to be as it was."""
 
-GROWTH = 256
-"""Trials that may wait for nodes which an autoscaler is to add."""
+GROWTH = (8, 256)
+"""Trials that may wait for nodes which an autoscaler is to add: as many as run, but at least and at most so many. So a
+cluster doubles, and a search asks no more ahead than that."""
 
 
 class Worker:
@@ -165,7 +166,10 @@ class RayExecutor:
             return True
         found = self._nodes()
         if self._autoscaler:
-            return fits(found, self._taken(), shape) or len(self._waiting()) < GROWTH
+            least, most = GROWTH
+            waiting = len(self._waiting())
+            ahead = min(most, max(least, len(self._flights) - waiting))
+            return fits(found, self._taken(), shape) or waiting < ahead
         return not self._stuck() and fits(found, self._taken(), shape)
 
     def submit(self, trial: Trial) -> None:

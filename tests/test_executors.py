@@ -276,7 +276,7 @@ class TestRay:
 
         monkeypatch.setattr("orchestrator.ray_cluster.autoscaler", lambda: Autoscaler(True, []))
         monkeypatch.setattr("orchestrator.ray_executor.LOOK", -1.0)
-        monkeypatch.setattr("orchestrator.ray_executor.GROWTH", 3)
+        monkeypatch.setattr("orchestrator.ray_executor.GROWTH", (3, 256))
         on_ray.admit(Resources(cpus=64))  # it may have such nodes to add
         trials = [Trial(scripted("meets", seed=seed, count=2, meeting="growth"), ONE) for seed in range(2)]
         third, fourth = (Trial(scripted("completes", seed=seed), ONE) for seed in (50, 51))
