@@ -66,7 +66,9 @@ def compact_if_useful(store: ResultStore) -> Compacted | None:
     try:
         files = tables.files(store.folder, store.TRIALS)
         own = [file for file in files if not file.startswith(tables.PART)]
-        useful = len(own) > LARGE or tables.count(store.folder, store.TRIALS) > len(store.finished())
+        useful = len(own) > LARGE or (
+            bool(tables.parts(files)) and tables.count(store.folder, store.TRIALS) > len(store.finished())
+        )
     except OSError as error:
         raise StoreError(f"{store}: cannot be read: {reason(error)}") from error
     return compact(store) if useful else None

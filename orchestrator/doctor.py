@@ -54,7 +54,7 @@ def checks(
     data: str | Path | None = None,
 ) -> Iterator[Check]:
     """The questions, asked one after the other."""
-    yield Check("versions", True, "  ".join(f"{name} {found}" for name, found in versions.versions().items()))
+    yield Check("versions", True, versions.in_words(versions.versions()))
     yield _guarded("devices", devices, "reinstall torch: https://pytorch.org/get-started")
     yield _guarded("kernel", self_test, "numbers made here are wrong; report this with the lines above")
     yield _guarded("data", lambda: data_folder(data), "choose another with --data or TINY_SUBSPACE_DATA")

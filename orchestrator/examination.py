@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator import parcel, versions
 from orchestrator.doctor import Check
-from orchestrator.submission import new_id, wrong_address, wrong_places
+from orchestrator.submission import new_id, place_options, wrong_address, wrong_places
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ class Examination:
 
     @property
     def _places(self) -> list[str]:
-        words = ["--results", self.results] if self.results else []
-        words += ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
-        return [*words, *(["--data", self.data] if self.data else [])]
+        return place_options(self.results, self.tracking_uri, self.data)
 
 
 def examine(
@@ -80,7 +78,7 @@ def examine(
         heard += text
         write(text)
 
-    say(Check("here", True, in_words(ours)))
+    say(Check("here", True, versions.in_words(ours)))
     try:
         client = connect(address)
         say(Check("jobs", True, f"{address} lets us in; what follows is asked there, by the job {job}"))
@@ -102,10 +100,6 @@ def examine(
     elif found := versions_in(heard):
         say(Check("compared", True, compared(ours, found)))
     return code
-
-
-def in_words(found: dict[str, str]) -> str:
-    return "  ".join(f"{name} {version}" for name, version in found.items())
 
 
 def versions_in(log: str) -> dict[str, str]:

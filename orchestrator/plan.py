@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,32 +32,69 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The trials of a sweep in the order of its file. `common` is what all share, defaults included."""
+class Outline(ABC):
+    """What every plan says. `common` is what all trials share, defaults included."""
 
     name: str
     description: str
     common: Mapping[str, Any]
-    trials: tuple[PlannedTrial, ...]
 
-    def total(self) -> Cost:
-        """The cost of all trials that are left."""
-        costs = [trial.cost for trial in self.trials if trial.left]
-        return Cost(*(_sum(getattr(cost, f.name) for cost in costs) for f in dataclasses.fields(Cost)))
-
+    @abstractmethod
     def counts(self) -> dict[str, int]:
         """How many trials there are, how many are left, and how many have which status."""
-        ended = Counter(trial.status for trial in self.trials if trial.status is not None)
-        return {"trials": len(self.trials), "left": sum(trial.left for trial in self.trials), **ended}
+
+    @abstractmethod
+    def total(self) -> Cost:
+        """The cost of all trials that are left."""
 
     def as_json(self) -> dict[str, Any]:
-        """The whole plan in JSON's types."""
+        """In JSON's types."""
         return {
             "name": self.name,
             "description": self.description,
             "counts": self.counts(),
             "to_run": dataclasses.asdict(self.total()),
             "common": self.common,
+        }
+
+    def beginning(self, kind: str = "") -> list[str]:
+        """The first lines for people: counts and what is common. `kind` says what its trials are, if not a list."""
+        counts = self.counts()
+        words = [f"{counts.pop('trials'):,} trials", f"{counts.pop('left'):,} to run"]
+        words += [f"{count:,} {status}" for status, count in counts.items()]
+        title = f"{self.name}: {kind}{', '.join(words)}"
+        lines = [title, *self.description.splitlines(), ""]
+        lines += [f"  {name}: {flow(value)}" for name, value in self.common.items() if name != "measure"]
+        measured = self.common["measure"].items()
+        return [*lines, "  measure:", *(f"    {name}: {flow(request)}" for name, request in measured), ""]
+
+    def effort(self) -> str:
+        """The total in words."""
+        total = self.total()
+        return (
+            f"{number(total.steps)} steps, {number(total.hessian_products)} Hessian products; about "
+            f"{number(total.training_epochs)} epochs of training, and measuring takes as long as "
+            f"{number(total.measuring_epochs)} epochs."
+        )
+
+
+@dataclass(frozen=True)
+class Plan(Outline):
+    """The trials of a sweep in the order of its file."""
+
+    trials: tuple[PlannedTrial, ...]
+
+    def total(self) -> Cost:
+        costs = [trial.cost for trial in self.trials if trial.left]
+        return Cost(*(_sum(getattr(cost, f.name) for cost in costs) for f in dataclasses.fields(Cost)))
+
+    def counts(self) -> dict[str, int]:
+        ended = Counter(trial.status for trial in self.trials if trial.status is not None)
+        return {"trials": len(self.trials), "left": sum(trial.left for trial in self.trials), **ended}
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole plan in JSON's types."""
+        return super().as_json() | {
             "trials": [
                 {
                     "trial_id": t.trial_id,
@@ -114,27 +152,11 @@ def _sum(numbers: Iterable[Any]) -> Any:
 
 def as_text(plan: Plan, shown: int = SHOWN) -> str:
     """The plan for people: what is common, a line for each trial, at most `shown`, and the cost."""
-    counts = plan.counts()
-    words = [f"{counts.pop('trials'):,} trials", f"{counts.pop('left'):,} to run"]
-    words += [f"{count:,} {status}" for status, count in counts.items()]
-    lines = [f"{plan.name}: {', '.join(words)}", *plan.description.splitlines(), ""]
-    lines += [f"  {name}: {flow(value)}" for name, value in plan.common.items() if name != "measure"]
-    lines += [
-        "  measure:",
-        *(f"    {name}: {flow(request)}" for name, request in plan.common["measure"].items()),
-        "",
-    ]
+    lines = plan.beginning()
     lines += columns([_row(trial) for trial in plan.trials[:shown]])
     if len(plan.trials) > shown:
         lines.append(f"… and {len(plan.trials) - shown:,} more; --json lists all")
-    total = plan.total()
-    lines += [
-        "",
-        f"To run: {number(total.steps)} steps, {number(total.hessian_products)} Hessian products; about "
-        f"{number(total.training_epochs)} epochs of training, and measuring takes as long as "
-        f"{number(total.measuring_epochs)} epochs.",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"To run: {plan.effort()}"])
 
 
 def _row(trial: PlannedTrial) -> dict[str, str]:

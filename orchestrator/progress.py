@@ -90,6 +90,7 @@ class Progress:
         self._summary: dict[bool, list[Line]] = {True: [], False: []}  # by whether they failed
         self._earlier = self._planned = 0  # trials finished in earlier runs, and those of this one
         self._shown: tuple[str, ...] = LIVE
+        self._kept = KEPT
         self._examples: list[dict[str, Any]] = []  # what trials are told apart from that are not known yet
         self._begun = self._last_overall = time.monotonic()
         self._live: Live | None = None
@@ -108,6 +109,7 @@ class Progress:
     def begin(self, sweep: Sweep, left: Sequence[Trial]) -> None:
         """Nothing raised here or below: a label that cannot be made is no reason to stop a sweep."""
         self._shown = tuple(dict.fromkeys((*LIVE, *(s.method.metric for s in sweep.searches))))
+        self._kept = KEPT | {*self._shown}
         self._examples = [spec.columns() for search in sweep.searches for spec in search.examples]
         names = labels([*(_columns(t) for t in sweep.trials), *self._examples])
         self._trials = {t.spec.trial_id: t for t in left}
@@ -135,7 +137,7 @@ class Progress:
     def row(self, trial_id: str, row: Row) -> None:
         line = self._line(trial_id)
         line.decompositions += row.get("eigenvalues") is not None
-        line.latest |= {n: row[n] for n in KEPT | {*self._shown} if row.get(n) is not None}
+        line.latest |= {n: row[n] for n in self._kept if row.get(n) is not None}
         if not self._live and time.monotonic() - self._last_overall >= QUIET:
             self._last_overall = time.monotonic()
             self._say("progress", self.overall(), done=self._done.total(), running=len(self._running))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.alike import FailingAlike
 from orchestrator.attempt import Attempt
-from orchestrator.commits import Commits, Ended
+from orchestrator.commits import GATHER, Commits, Ended
 from orchestrator.events import Event, Failed, Finished, Measured, Started, Underway
 from orchestrator.executors import Executor, PlacementError
 from orchestrator.faults import MOST_LOSSES, POLICIES, Policy
@@ -63,9 +63,14 @@ class Run:
         self._resting: list[Attempt] = []
         self._running: dict[str, Attempt] = {}
         self._most: int | None = None  # trials at a time, once memory has run out
-        gather = {"gather": 0.0} if supply else {}
         self._commits = Commits(
-            store, sweep.name, stored=stored, confirm=confirm, note=self.note, pace=pace, **gather
+            store,
+            sweep.name,
+            stored=stored,
+            gather=0.0 if supply else GATHER,
+            confirm=confirm,
+            note=self.note,
+            pace=pace,
         )
         self._next_complaint = time.monotonic() + PATIENCE
         self._said: set[str] = set()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cost import Cost, Costs
-from orchestrator.plan import columns, flow, number, values_of
+from orchestrator.plan import Outline, columns, flow, number, values_of
 from orchestrator.search_endings import Found
 from orchestrator.search_space import Choice, Distribution
 from orchestrator.sweep import Sweep, data_folder, importable
@@ -20,19 +20,15 @@ from workers.spec import TrialSpec
 
 
 @dataclass(frozen=True)
-class SearchPlan:
-    """The searches of a sweep. `common` is what all their trials share, defaults included."""
+class SearchPlan(Outline):
+    """The searches of a sweep."""
 
-    name: str
-    description: str
-    common: Mapping[str, Any]
     method: Method
     found: Sequence[Found]  # how far each search is
     each: Cost  # of a trial, at most
     least: Cost  # and at least
 
     def counts(self) -> dict[str, int]:
-        """How many trials there are to be, how many are left, and how many have which status."""
         ended: Counter[str] = Counter()
         for one in self.found:
             ended.update(one.finished)
@@ -41,19 +37,14 @@ class SearchPlan:
         return {"trials": trials, "left": max(0, trials - kept), **{k: n for k, n in ended.items() if n}}
 
     def total(self) -> Cost:
-        """The cost of all trials that are left, at most."""
+        """At most."""
         left = self.counts()["left"]
         each = dataclasses.asdict(self.each)
         return Cost(**{name: None if value is None else left * value for name, value in each.items()})
 
     def as_json(self) -> dict[str, Any]:
         """The whole plan in JSON's types."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "counts": self.counts(),
-            "to_run": dataclasses.asdict(self.total()),
-            "common": self.common,
+        return super().as_json() | {
             "search": dataclasses.asdict(self.method)
             | {
                 "space": {
@@ -94,16 +85,10 @@ def _bound(costs: Sequence[Cost], bound: Any) -> Cost:
 
 def as_text(plan: SearchPlan) -> str:
     """The plan for people."""
-    counts, method = plan.counts(), plan.method
-    words = [f"{counts.pop('trials'):,} trials", f"{counts.pop('left'):,} to run"]
-    words += [f"{count:,} {status}" for status, count in counts.items()]
+    method = plan.method
     several = f"{len(plan.found)} searches of {method.trials:,}" if len(plan.found) > 1 else "a search"
-    lines = [f"{plan.name}: {several}: {', '.join(words)}", *plan.description.splitlines(), ""]
-    lines += [f"  {name}: {flow(value)}" for name, value in plan.common.items() if name != "measure"]
-    lines += [
-        "  measure:",
-        *(f"    {name}: {flow(request)}" for name, request in plan.common["measure"].items()),
-        "",
+    lines = [
+        *plan.beginning(f"{several}: "),
         f"  {method.direction} {method.metric} by {method.sampler}, pruner {method.pruner}, seed {method.seed}, over",
     ]
     lines += [f"    {name}: {_words(found)}" for name, found in method.space.parameters.items()]
@@ -113,12 +98,9 @@ def as_text(plan: SearchPlan) -> str:
         lines += [*columns(rows), ""]
     elif plan.found[0].best:
         lines += [plan.found[0].line, ""]
-    total = plan.total()
     lines.append(
-        f"A trial: {_between(plan, 'steps')} steps, {_between(plan, 'hessian_products')} Hessian products. To run, at most: "
-        f"{number(total.steps)} steps, {number(total.hessian_products)} Hessian products; about "
-        f"{number(total.training_epochs)} epochs of training, and measuring takes as long as "
-        f"{number(total.measuring_epochs)} epochs."
+        f"A trial: {_between(plan, 'steps')} steps, {_between(plan, 'hessian_products')} Hessian products. "
+        f"To run, at most: {plan.effort()}"
     )
     return "\n".join(lines)
 

@@ -12,7 +12,6 @@ import pandas as pd
 from orchestrator import tables
 from orchestrator.files import Folder
 
-FOLDER = "search"
 COLUMNS = ["search", "number", "trial_id", "status", "value", "best"]
 
 
@@ -20,8 +19,8 @@ def headings(path: str | Path) -> dict[str, dict[str, Any]]:
     """By key, what each search is about: name, metric, direction, sampler, pruner, trials, parameters. Raises OSError."""
     folder = Folder.at(path)
     found = {}
-    for name in folder.names(FOLDER):
-        if name.endswith(".json") and (content := folder.read(f"{FOLDER}/{name}")):
+    for name in folder.names(tables.SEARCH):
+        if name.endswith(".json") and (content := folder.read(f"{tables.SEARCH}/{name}")):
             found[name.removesuffix(".json")] = json.loads(content)
     return found
 
@@ -51,8 +50,8 @@ def asked(path: str | Path, key: str) -> list[dict[str, Any]]:
     """Number, trial_id and parameters of what a search asked for, in order, each trial once. Raises OSError."""
     folder = Folder.at(path)
     found: dict[str, dict[str, Any]] = {}
-    for name in folder.names(FOLDER):
-        if name.startswith(f"{key}-") and (content := folder.read(f"{FOLDER}/{name}")):
+    for name in folder.names(tables.SEARCH):
+        if name.startswith(f"{key}-") and (content := folder.read(f"{tables.SEARCH}/{name}")):
             for entry in map(json.loads, content.splitlines()):
                 found.setdefault(entry["trial_id"], entry)
     return list(found.values())

@@ -61,7 +61,7 @@ class ResultStore:
     TRIALS = tables.TRIALS
     MEASUREMENTS = tables.MEASUREMENTS
     CHECKPOINTS = checkpoints.FOLDER
-    SEARCH = "search"
+    SEARCH = tables.SEARCH
     COLUMNS = tables.COLUMNS  # sorts before every trial_id and every part
     HEARTBEAT = ".driver.json"
 

@@ -72,18 +72,12 @@ class Submission:
         parcel.pack(target, self.sweep.folder, self._specs)
         (target / self.sweep.path.name).write_text(self.sweep.text, encoding="utf-8")
 
-    def new_id(self) -> str:
-        """A submission id that nobody else has: Ray answers HTTP 500 to one that was used before."""
-        return new_id(self.sweep.name)
-
     @property
     def entrypoint(self) -> str:
         """The driver's command line. It runs in the job's folder, whose copy of this package comes first."""
         words = ["python", "-m", "orchestrator", "run", self.sweep.path.name, "--address", "auto"]
         words += ["--results", self.place, "--checkpoint-every", f"{self.checkpoint_every:g}"]
-        words += ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
-        words += ["--data", self.data] if self.data else []
-        return shlex.join([*words, *self._rest])
+        return shlex.join([*words, *place_options(None, self.tracking_uri, self.data), *self._rest])
 
     @property
     def environment(self) -> dict[str, str]:
@@ -116,9 +110,7 @@ class Submission:
     def command(self) -> str:
         """The line that submits it again, which resumes."""
         words = ["tiny-subspace", "submit", str(self.sweep.path), "--address", self.address]
-        words += ["--results", self.place]
-        words += ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
-        words += ["--data", self.data] if self.data else []
+        words += place_options(self.place, self.tracking_uri, self.data)
         every = f"{self.checkpoint_every:g}"
         words += ["--checkpoint-every", every] if every != "30" else []
         return shlex.join([*words, *self._rest])
@@ -180,6 +172,12 @@ class Submission:
 def new_id(name: str) -> str:
     """A submission id that nobody else has: Ray answers HTTP 500 to one that was used before."""
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def place_options(results: str | None, tracking_uri: str | None, data: str | None) -> list[str]:
+    """The places that are given, as words of a command line."""
+    given = {"--results": results, "--tracking-uri": tracking_uri, "--data": data}
+    return [word for option, place in given.items() if place for word in (option, place)]
 
 
 def wrong_address(address: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from orchestrator.job import COMMAND
 from orchestrator.relay import Relay
 from orchestrator.run_command import Refused
 from orchestrator.status import Job
-from orchestrator.submission import LIMIT, Sendable, Submission
+from orchestrator.submission import LIMIT, Sendable, Submission, new_id
 
 OLDEST = (2, 50)
 """The first version of Ray that runs this package; pyproject.toml says the same."""
@@ -46,7 +46,7 @@ def submit(submission: Submission, following: bool = True) -> int:
     try:
         client = connect(submission.address)
         found = running(client, submission)
-        job = found.submission_id or "" if found else submission.new_id()
+        job = found.submission_id or "" if found else new_id(submission.sweep.name)
         if found is None:
             send(client, submission, job)
             say(f"{job}: submitted; it goes on whatever becomes of this command")

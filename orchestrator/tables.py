@@ -26,6 +26,8 @@ from orchestrator.files import Folder
 
 TRIALS = "trials"
 MEASUREMENTS = "measurements"
+SEARCH = "search"
+"""What a search asked for lies there: no table, but beside them."""
 COLUMNS = "0-columns.parquet"
 
 BATCH = "batch-"

@@ -66,3 +66,12 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def in_words(found: dict[str, str]) -> str:
+    """Versions in one line, as the doctor says them.
+
+    >>> in_words({"python": "3.11.9", "ray": "2.60.0"})
+    'python 3.11.9  ray 2.60.0'
+    """
+    return "  ".join(f"{name} {version}" for name, version in found.items())

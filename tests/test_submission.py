@@ -16,7 +16,7 @@ from orchestrator import submission as submissions
 from orchestrator.cli import main
 from orchestrator.examination import Examination
 from orchestrator.job import COMMAND, JOB
-from orchestrator.submission import Submission
+from orchestrator.submission import Submission, new_id
 from orchestrator.sweep import load_sweep
 from orchestrator.tracking import tracking_uri
 from orchestrator.versions import VERSION_VARIABLE, code_version
@@ -215,7 +215,7 @@ def test_jobs_are_known_by_sweep_and_results(submission, folder):
     assert not replace(submission, results="s3://results/other").is_of(submission.metadata)
     assert not submission.is_of(submission.metadata | {"job_name": "other"})
     assert not submission.is_of(None)
-    ids = {submission.new_id() for _ in range(100)}
+    ids = {new_id(submission.sweep.name) for _ in range(100)}
     assert len(ids) == 100
     assert all(name.startswith("mine-") for name in ids)
 

@@ -15,13 +15,11 @@ trial by itself, zstd, and the next trial handed out after it, ours took 9 to 12
 """
 
 import json
-import logging
 import os
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +27,7 @@ from typing import Any
 
 import click
 from occupancy import Span, gaps, spans_of, summary
+from quiet_ray import quiet_ray
 from report import plain_table, spread
 
 HELP = """Run trivial trials by this package, by Ray alone and by Ray Tune, in turns on one Ray, and compare.
@@ -90,7 +89,7 @@ def main(
     }
     chosen = [name for name in CONTESTANTS if not only or name in only]
     found: dict[str, Any] = {"cpus": os.cpu_count(), "trials": trials, "slots": slots, "turns": []}
-    with connected(address, slots):
+    with quiet_ray(address, slots):
         for turn in range(rounds):
             place = turn % len(chosen)  # each has its turn at each place
             for name in (*chosen[place:], *chosen[:place]):
@@ -111,21 +110,6 @@ def main(
     report(found, chosen)
     if file is not None:
         file.write_text(json.dumps(found, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def connected(address: str | None, slots: int) -> Iterator[None]:
-    """A quiet Ray, of our own where there is no address."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    import ray
-
-    local: dict[str, Any] = {"num_cpus": slots, "include_dashboard": False, "object_store_memory": 2**28}
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    ray.init(address=address or "local", **quiet, **({} if address else local))
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def ours(folder: Path, trials: int, slots: int) -> Turn:

@@ -16,7 +16,6 @@ than slots. 17.4 trials ended a second. Two trials at once take a tenth longer e
 """
 
 import json
-import logging
 import os
 import platform
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import click
 from occupancy import busy_share, full_time, gaps, spans_of, summary
+from quiet_ray import quiet_ray
 from report import plain_table
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def main(
 
     found: list[dict[str, Any]] = []
     for count in slots if trials is not None else ():
-        with machine(address, count):
+        with quiet_ray(address, count):
             found.append(one_run(REAL.format(seeds=(trials or 0) // 2, steps=steps), stamped.real, count))
     if sleepers is not None:
         function = stamped.Sleeping(least, most)
@@ -115,20 +115,6 @@ def main(
     report(found)
     if file is not None:
         file.write_text(json.dumps({"cpus": os.cpu_count(), "runs": found}, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def machine(address: str | None, slots: int) -> Iterator[None]:
-    """A quiet Ray with so many CPUs, of our own where there is no address."""
-    import ray
-
-    local: dict[str, Any] = {"num_cpus": slots, "include_dashboard": False, "object_store_memory": 2**28}
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    ray.init(address=address or "local", **quiet, **({} if address else local))
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -141,7 +127,7 @@ def simulated(nodes: int) -> Iterator[None]:
         cluster = stack.enter_context(Cluster(cpus=0))
         for number in range(nodes):
             cluster.add(f"node-{number}", cpus=GPUS, gpus=GPUS).wait()
-        stack.enter_context(machine(cluster.address, nodes * GPUS))
+        stack.enter_context(quiet_ray(cluster.address, nodes * GPUS))
         yield
 
 
