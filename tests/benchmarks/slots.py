@@ -101,7 +101,6 @@ def main(
 ) -> None:
     if trials is None and sleepers is None:
         raise click.UsageError("give --real N or --simulate N")
-    os.environ |= {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     import stamped
 
     found: list[dict[str, Any]] = []
