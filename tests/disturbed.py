@@ -114,8 +114,8 @@ class Round:
             while self._driver.exit_code(wait=0.05) is None and time.monotonic() < end:
                 if self._faults and self._exposed(self._faults[0]):
                     self._driver.exit_code(wait=self._rng.uniform(*self._pauses))
-                    if self._exposed(self._faults[0]):
-                        self._disturb(self._faults.pop(0))
+                    if self._exposed(self._faults[0]) and self._disturb(self._faults[0]):
+                        self._faults.pop(0)
             code = self._driver.exit_code()
         finally:
             self._driver.kill()
@@ -135,30 +135,37 @@ class Round:
             return bool(self._running() and self._finished())
         return bool(self._running())
 
-    def _disturb(self, fault: str) -> None:
+    def _disturb(self, fault: str) -> bool:
+        """Whether the fault has hit a trial, which may have ended since it was looked at; of a server, that it is dead."""
         running, unsaved, begun = len(self._running()), self._unsaved(), time.monotonic()
         self._committed |= self._finished()
         hit = getattr(self, f"_kill_{fault}")()
+        if not hit and fault != "server":
+            return False
         while self._driver.exit_code() is None and time.monotonic() < begun + 120:
             if len(self._running() - hit) >= running:
                 break
             time.sleep(0.02)
         lost = statistics.mean(unsaved) if hit and unsaved else 0.0
         self.kills.append(Kill(fault, len(hit), lost, time.monotonic() - begun))
+        return True
 
     def _kill_worker(self) -> set[int]:
-        hit = set(self._rng.sample(sorted(self._running()), 1))
+        running = sorted(self._running())
+        hit = set(self._rng.sample(running, min(1, len(running))))
         for pid in hit:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return hit
 
     def _kill_node(self) -> set[int]:
-        node = self._rng.choice([node for node in self._cluster.nodes if node.worker_pids()])
-        hit = set(node.worker_pids())
+        at_work = [(node, pids) for node in self._cluster.nodes if (pids := node.worker_pids())]
+        if not at_work:
+            return set()
+        node, hit = self._rng.choice(at_work)
         self._cluster.remove(node)
         self._cluster.add(node.name)
-        return hit
+        return set(hit)
 
     def _kill_driver(self) -> set[int]:
         hit = self._running()  # Ray ends what a driver leaves behind

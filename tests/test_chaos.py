@@ -24,14 +24,14 @@ def undisturbed(file: Path, results: Path) -> None:
 
 def test_killing_a_worker_the_driver_and_a_node_changes_no_number(cluster: Cluster, tmp_path: Path) -> None:
     cluster.add("b")
-    file, reference, results = (
-        sweep_file(tmp_path, TRIALS, STEPS),
-        tmp_path / "undisturbed",
-        tmp_path / "disturbed",
-    )
+    file, reference = sweep_file(tmp_path, TRIALS, STEPS), tmp_path / "undisturbed"
     undisturbed(file, reference)
-    faults = ["worker", "driver", "worker", "node"]
-    kills = Round(file, results, cluster, faults, random.Random(0), pauses=(0.0, 1.0)).run()
-    assert [kill.fault for kill in kills] == faults
-    assert all(kill.interrupted for kill in kills)
-    assert differences(reference, results) == []
+    faults, rng = ["worker", "driver", "worker", "node"], random.Random(0)
+    while faults:  # a fast machine ends the sweep before all have come: it is run again for what is left
+        results = tmp_path / f"{len(faults)}-faults-to-come"
+        kills = Round(file, results, cluster, faults, rng, pauses=(0.0, 1.0)).run()
+        assert kills
+        assert [kill.fault for kill in kills] == faults[: len(kills)]
+        assert all(kill.interrupted for kill in kills)
+        assert differences(reference, results) == []
+        faults = faults[len(kills) :]
