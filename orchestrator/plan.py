@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cost import Cost
-from orchestrator.sweep import Sweep, Trial
+from orchestrator.sweep import Resources, Sweep
 from workers.spec import TrialSpec, plain
 
 SHOWN = 40
@@ -117,11 +117,11 @@ def plan(sweep: Sweep, finished: Mapping[str, str]) -> Plan:
         if k not in vary
     }
     if len({trial.resources for trial in sweep.trials}) == 1:
-        common["resources"] = _needs(sweep.trials[0])
+        common["resources"] = needs(sweep.trials[0].resources)
     trials = [
         PlannedTrial(
             t.spec.trial_id,
-            values_of(t.spec, vary) | ({} if "resources" in common else {"resources": _needs(t)}),
+            values_of(t.spec, vary) | ({} if "resources" in common else {"resources": needs(t.resources)}),
             t.cost,
             finished.get(t.spec.trial_id),
         )
@@ -130,9 +130,10 @@ def plan(sweep: Sweep, finished: Mapping[str, str]) -> Plan:
     return Plan(sweep.name, sweep.description, common, tuple(trials))
 
 
-def _needs(trial: Trial) -> dict[str, float]:
-    needs = dataclasses.asdict(trial.resources)
-    return {name: value for name, value in needs.items() if value or name != "memory_gib"}
+def needs(resources: Resources) -> dict[str, float]:
+    """What a trial asks for; of memory, only where it does."""
+    asked = dataclasses.asdict(resources)
+    return {name: value for name, value in asked.items() if value or name != "memory_gib"}
 
 
 def _differ(specs: Sequence[TrialSpec], field: str) -> bool:

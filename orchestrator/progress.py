@@ -77,10 +77,14 @@ class Line:
 class Progress:
     """The display that `run_sweep` tells of a sweep; live while it is entered, and only on a terminal.
 
-    With `as_json` every line is an object of orchestrator/json_lines.py, and nothing is live.
+    With `as_json` every line is an object of orchestrator/json_lines.py, and nothing is live. `asked` says how many of
+    the sweep's trials the run is for, where it is not for all of them.
     """
 
-    def __init__(self, console: Console | None = None, as_json: bool = False) -> None:
+    def __init__(
+        self, console: Console | None = None, as_json: bool = False, asked: int | None = None
+    ) -> None:
+        self._asked = asked
         self._console, self._json, self._sweep = console or error_console(), as_json, ""
         self._labels: dict[str, str] = {}
         self._trials: dict[str, Trial] = {}
@@ -115,8 +119,8 @@ class Progress:
         self._trials = {t.spec.trial_id: t for t in left}
         by_id = zip((t.spec.trial_id for t in sweep.trials), names, strict=False)
         self._labels = {trial_id: name for trial_id, name in by_id if trial_id in self._trials}
-        self._earlier = len(sweep.trials) - len(left)
-        self._planned = sweep.count - self._earlier
+        self._earlier = (self._asked or len(sweep.trials)) - len(left)
+        self._planned = (self._asked or sweep.count) - self._earlier
         self._begun = self._last_overall = time.monotonic()
         self._sweep = sweep.name
         finished = f", {self._earlier} finished earlier" if self._earlier else ""

@@ -59,7 +59,8 @@ def run(
         raise Refused(f"--only: {unknown[0]!r}: the sweep has no such trial; `tiny-subspace plan` lists them")
     own = {name for spec in sweep.examples for name in spec.measure if "." in name}
     make_importable(sweep.folder)
-    uri, progress, outcome = tracking_uri(results, tracking), Progress(as_json=as_json), None
+    uri, outcome = tracking_uri(results, tracking), None
+    progress = Progress(as_json=as_json, asked=len(set(only)) or None)
     command = job.command()
     if uri is None and not (tracking or os.environ.get(VARIABLE)):
         progress.note(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cost import Cost, Costs
-from orchestrator.plan import Outline, columns, flow, number, values_of
+from orchestrator.plan import Outline, columns, flow, needs, number, values_of
 from orchestrator.search_endings import Found
 from orchestrator.search_space import Choice, Distribution
 from orchestrator.sweep import Sweep, data_folder, importable
@@ -27,6 +27,7 @@ class SearchPlan(Outline):
     found: Sequence[Found]  # how far each search is
     each: Cost  # of a trial, at most
     least: Cost  # and at least
+    resources: Sequence[Mapping[str, float]]  # that a trial asks for, search by search
 
     def counts(self) -> dict[str, int]:
         ended: Counter[str] = Counter()
@@ -51,7 +52,10 @@ class SearchPlan(Outline):
                     name: dataclasses.asdict(found) for name, found in self.method.space.parameters.items()
                 }
             },
-            "searches": [dataclasses.asdict(one) for one in self.found],
+            "searches": [
+                dataclasses.asdict(one) | {"resources": resources}
+                for one, resources in zip(self.found, self.resources, strict=True)
+            ],
             "trials": [],
         }
 
@@ -65,12 +69,15 @@ def plan(sweep: Sweep, found: Sequence[Found], *, data: Path | None = None) -> S
     varied = {*first.method.space.fields, *(f for s in sweep.searches for f in _differ(first, s))}
     names = [f.name for f in dataclasses.fields(TrialSpec) if f.name not in varied]
     common = values_of(first.examples[0], names)
+    resources = [needs(search.resources) for search in sweep.searches]
+    if all(one == resources[0] for one in resources):
+        common["resources"] = resources[0]
     found = found or [
         Found(s.name, s.method.trials, 0, {}, s.method.metric, s.method.direction, None)
         for s in sweep.searches
     ]
-    bounds = (_bound(each, bound) for bound in (max, min))
-    return SearchPlan(sweep.name, sweep.description, common, first.method, found, *bounds)
+    most, least = (_bound(each, bound) for bound in (max, min))
+    return SearchPlan(sweep.name, sweep.description, common, first.method, found, most, least, resources)
 
 
 def _differ(first: Search, other: Search) -> Iterable[str]:
@@ -95,6 +102,9 @@ def as_text(plan: SearchPlan) -> str:
     lines.append("")
     if len(plan.found) > 1:
         rows = [{"search": f.name, "asked": str(f.asked), "best": _best(f)} for f in plan.found]
+        if "resources" not in plan.common:
+            for row, resources in zip(rows, plan.resources, strict=True):
+                row["resources"] = flow(resources)
         lines += [*columns(rows), ""]
     elif plan.found[0].best:
         lines += [plan.found[0].line, ""]

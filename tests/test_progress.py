@@ -23,12 +23,12 @@ def sweep(count: int) -> Sweep:
 
 
 def shown(
-    count: int = 3, *, terminal: bool = False, left: int | None = None
+    count: int = 3, *, terminal: bool = False, left: int | None = None, asked: int | None = None
 ) -> tuple[Progress, Sweep, io.StringIO]:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=120, color_system=None)
     some = sweep(count)
-    progress = Progress(console)
+    progress = Progress(console, asked=asked)
     progress.begin(some, some.trials[-left:] if left else some.trials)
     return progress, some, file
 
@@ -96,6 +96,12 @@ def test_a_failure_is_named_with_the_last_line_of_its_error() -> None:
 def test_trials_finished_earlier_are_counted_once() -> None:
     progress, _, file = shown(5, left=2)
     assert file.getvalue() == "test: 2 of 5 trials to run, 3 finished earlier\n"
+    assert progress.overall() == "0 of 2 done, 0 running"
+
+
+def test_trials_that_were_not_asked_for_did_not_finish_earlier() -> None:
+    progress, _, file = shown(5, left=2, asked=3)
+    assert file.getvalue() == "test: 2 of 5 trials to run, 1 finished earlier\n"
     assert progress.overall() == "0 of 2 done, 0 running"
 
 

@@ -572,6 +572,20 @@ def test_plan_says_what_a_search_will_do_before_and_after(file: Path, tmp_path: 
     assert answer["search"]["space"]["batch_size"] == {"values": [1, 2, 4]}
 
 
+def test_plan_says_what_trials_of_searches_ask_for(file: Path) -> None:
+    common = {"cpus": 1, "gpus": 0}
+    assert "  resources: {cpus: 1, gpus: 0}" in call("plan", str(file)).stdout
+    assert json.loads(call("plan", str(file), "--json").stdout)["common"]["resources"] == common
+    more = "cases: [{loss: mse}, {loss: cross_entropy, resources: {gpus: 0.5}}]"
+    sweep(file.parent, search(space=COUNTED, trials=6, seed=3), more)
+    first, second = (line for line in call("plan", str(file)).stdout.splitlines() if "loss=" in line)
+    assert first.endswith("{cpus: 1, gpus: 0}")
+    assert second.endswith("{cpus: 1, gpus: 0.5}")
+    answer = json.loads(call("plan", str(file), "--json").stdout)
+    assert "resources" not in answer["common"]
+    assert [one["resources"] for one in answer["searches"]] == [common, {"cpus": 1, "gpus": 0.5}]
+
+
 def test_plan_imports_neither_optuna_nor_torch(file: Path) -> None:
     code = (
         "import sys; from click.testing import CliRunner; from orchestrator.cli import main; "

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from closed_forms import at_start, two_classes
 
 from workers.result import Row
-from workers.solvable_model import at_start, eigenvalues, error, logit_gap, spectrum, two_classes
+from workers.solvable_model import eigenvalues, error, logit_gap, spectrum
 from workers.spec import Component, Request, TrialSpec
 from workers.trial import TrialContext, run_trial
 
@@ -87,7 +88,7 @@ def test_two_classes_of_unequal_weight(step: int) -> None:
     expected = np.linalg.eigvalsh(dense(p.T, np.eye(2), weights))[::-1]
     # 500 steps of numbers below 4, each rounded at 4e-16, move a gap by up to 2e-13 and an eigenvalue by less
     np.testing.assert_allclose(
-        [*eigenvalues(two_classes((0.25, 0.75), learning_rate, step)), 0, 0], expected, rtol=0, atol=1e-12
+        [*two_classes((0.25, 0.75), learning_rate, step), 0, 0], expected, rtol=0, atol=1e-12
     )
 
 
@@ -96,7 +97,7 @@ def test_any_data_at_the_start(samples: int, dimension: int, classes: int) -> No
     inputs = np.random.default_rng(0).standard_normal((samples, dimension))
     uniform = np.full((samples, classes), 1 / classes)
     expected = np.linalg.eigvalsh(dense(uniform, inputs, np.full(samples, 1 / samples)))[::-1]
-    values = sorted([*eigenvalues(at_start(inputs, classes)), *[0.0] * dimension], reverse=True)
+    values = sorted([*at_start(inputs, classes), *[0.0] * dimension], reverse=True)
     # sums of 30 products of numbers of order 1, each rounded at 1e-16, with a margin of 30
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-13)
 
@@ -161,7 +162,7 @@ def test_gradient_of_trials_with_bias_lies_on_the_last_vector_of_the_top(classes
 
 def test_trials_of_two_classes_of_unequal_weight() -> None:
     for row in trained(2, bias=False, weights=(1.0, 3.0)):
-        expected = eigenvalues(two_classes((0.25, 0.75), 1.0, row["step"]))
+        expected = two_classes((0.25, 0.75), 1.0, row["step"])
         # as for equal weights: the smaller eigenvalue is above a fifth of the larger
         assert row["eigenvalues"][:2] == pytest.approx(expected, rel=1e-9)
 

@@ -15,9 +15,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 @dataclass(frozen=True)
 class Level:
@@ -67,42 +64,6 @@ def spectrum(classes: int, learning_rate: float, step: int, bias: bool = False) 
     upper = half + math.sqrt(half**2 - product)  # positive: λ₊λ₋ < half² for any β, γ > 0
     across = [] if k == 2 else [Level(product / upper, k - 1), Level(gamma / k, k * (k - 2) - (k - 1))]
     return _merged([Level(upper, k - 1), Level(beta / k, 1), *across])
-
-
-def two_classes(weights: tuple[float, float], learning_rate: float, step: int) -> list[Level]:
-    """The two non-zero eigenvalues, descending, for two classes of shares π, without bias.
-
-    Each class has a gap of its own: λ_c = 2π_c s(u_c) s(−u_c) with s the logistic function, u_c ← u_c + 2ηπ_c s(−u_c).
-
-    Example:
-        >>> two_classes((0.25, 0.75), 1.0, 0)
-        [Level(value=0.375, multiplicity=1), Level(value=0.125, multiplicity=1)]
-        >>> two_classes((0.5, 0.5), 1.0, 7) == spectrum(2, 1.0, 7)
-        True
-    """
-    levels = []
-    for weight in weights:
-        u = 0.0
-        for _ in range(step):
-            u += 2 * learning_rate * weight * error(2, u)
-        levels.append(Level(2 * weight * error(2, u) * (1 - error(2, u)), 1))
-    return _merged(sorted(levels, key=lambda level: -level.value))
-
-
-def at_start(inputs: NDArray[np.float64], classes: int) -> list[Level]:
-    """The eigenvalues at θ = 0 for any data, descending: those of XᵀX/(nk), each k − 1 times; d more are zero.
-
-    H = (1/k)(I − 11ᵀ/k) ⊗ XᵀX/n, because every class has probability 1/k. With bias, X has a column of ones.
-
-    Args:
-        inputs: X, (n, d).
-
-    Example:
-        >>> at_start(np.eye(2), classes=2)
-        [Level(value=0.25, multiplicity=2)]
-    """
-    values = np.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[::-1] / classes
-    return _merged([Level(float(value), classes - 1) for value in values])
 
 
 def logit_gap(classes: int, learning_rate: float, step: int) -> float:

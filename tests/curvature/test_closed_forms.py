@@ -3,13 +3,14 @@
 import pytest
 import solvable
 import torch
+from closed_forms import at_start, two_classes
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from workers.curvature import GaussNewtonOperator, HessianOperator, top_eigenpairs
 from workers.curvature.overlap import cosine, gradient_overlaps
-from workers.solvable_model import at_start, eigenvalues, error, logit_gap, spectrum, two_classes
+from workers.solvable_model import eigenvalues, error, logit_gap, spectrum
 
 
 def softmax_at_zero(inputs, classes):
@@ -32,7 +33,7 @@ def test_softmax_regression_at_zero(operator, chunk_size):
 
 def test_every_copy_of_a_ninefold_eigenvalue_is_found():
     inputs = torch.from_numpy(load_digits().data) / 16
-    expected = torch.tensor(eigenvalues(at_start(inputs.numpy(), 10))[:20], dtype=torch.float64)
+    expected = torch.tensor(at_start(inputs.numpy(), 10)[:20], dtype=torch.float64)
     H = HessianOperator(
         solvable.model(torch.zeros(10, 64)), cross_entropy, inputs, torch.zeros(len(inputs), dtype=torch.long)
     )
@@ -118,7 +119,7 @@ def test_two_classes_of_unequal_weight():
     H = HessianOperator(
         solvable.model(weight), cross_entropy, torch.eye(2, dtype=torch.float64)[targets], targets
     )
-    expected = eigenvalues(two_classes((0.25, 0.75), learning_rate, steps))
+    expected = two_classes((0.25, 0.75), learning_rate, steps)
     values = top_eigenpairs(H, count=4).values
     # Rounding of probabilities, 1e-16, with a margin of 100.
     torch.testing.assert_close(
