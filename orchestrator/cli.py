@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
+from orchestrator.json_lines import json_line
+
 if TYPE_CHECKING:
     from orchestrator.status import Job
     from orchestrator.sweep import Sweep
@@ -114,9 +116,11 @@ def load(file: Path, data: Path | None, yes: bool) -> "Sweep":
 
 
 def refuse(*lines: str) -> NoReturn:
-    """End the command with 2, as always when the sweep file or the call is wrong."""
+    """End the command with 2, as always when the sweep file or the call is wrong; in JSON where its log is."""
+    context = click.get_current_context(silent=True)
+    as_json = context is not None and context.params.get("log_format") == "json"
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(json_line("refused", line, "error") if as_json else line, err=True)
     sys.exit(2)
 
 

@@ -73,7 +73,7 @@ def watch(client: Client, submission: Submission, job: str, relay: Relay) -> int
     say = relay.say
 
     def first() -> None:
-        say(f"{job} goes on; Ctrl-C again only stops following it")
+        say(f"Ctrl-C does not stop {job}; a second one ends this command, not the job")
         for line in submission.hints(job):
             say(line)
 
@@ -81,7 +81,7 @@ def watch(client: Client, submission: Submission, job: str, relay: Relay) -> int
         with leaving(first):
             info = follow(client, job, relay.write, say)
     except KeyboardInterrupt:
-        say(f"{job} goes on. To follow it again: {submission.command}")
+        say(f"{job} was not stopped. To follow it again: {submission.command}")
         return 130
     except Lost as lost:
         say(f"{job}: {lost}. To follow it, or to resume: {submission.command}")

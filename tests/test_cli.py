@@ -233,6 +233,14 @@ def test_a_wrong_call_ends_with_2_and_writes_nothing(folder: Path, words: list[s
     assert [path.name for path in folder.iterdir()] == ["small.yaml"]
 
 
+def test_a_refusal_is_json_where_the_log_is(folder: Path) -> None:
+    for words in (["absent.yaml"], ["small.yaml", "--debug"], ["small.yaml", "--only", "none such"]):
+        done = call("run", *words, "--log-format", "json")
+        assert done.exit_code == 2
+        (told,) = map(json.loads, done.stderr.splitlines())
+        assert (told["event"], told["level"]) == ("refused", "error")
+
+
 def test_a_folder_of_another_sweep_is_refused_and_left_alone(folder: Path) -> None:
     assert run("--results", "shared").exit_code == 0
     before = {path: path.stat().st_mtime_ns for path in (folder / "shared").rglob("*")}

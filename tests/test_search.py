@@ -21,6 +21,7 @@ from standins import Told
 
 from orchestrator import results
 from orchestrator.cli import main
+from orchestrator.report import style
 from orchestrator.report.figure import Figure, Stored
 from orchestrator.report.figures import search as search_figures
 from orchestrator.search import Study, importances
@@ -655,6 +656,27 @@ def test_the_report_draws_the_stored_numbers(tmp_path: Path, store: ResultStore)
     best = set(results.searched(str(store)).query("status == 'completed'").nsmallest(4, "value").trial_id)
     assert set(stored.groups.of_trial) == best
     assert "Of 40 trials of a search the best 4 are drawn" in stored.groups.left_out
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_values_far_out_do_not_flatten_the_history(direction: str) -> None:
+    sign = 1.0 if direction == "minimize" else -1.0
+    values = [sign * value for value in (50.0, 1.3, 1.2, 90.0, 1.1, 1.0, 1.4, 1.3, 1.2)]
+    best = [sign * value for value in (50.0, 1.3, 1.2, 1.2, 1.1, 1.0, 1.0, 1.0, 1.0)]
+    status = ["completed"] * 3 + ["pruned"] + ["completed"] * 5
+    rows = pd.DataFrame({"search": "k", "value": values, "best": best, "status": status})
+    with style.styled():
+        _, ((axes,),) = style.panels(1)
+        assert search_figures.draw_history(axes, "k", rows, direction) == 2
+    low, high = axes.get_ylim()
+    assert high - low < 1  # the seven others are 0.4 apart at most
+    lines = {str(line.get_gid()).partition("/")[0]: line for line in axes.lines}
+    assert sorted(lines["completed"].get_ydata()) == sorted(v for v in values if abs(v) < 2)
+    assert (list(lines["far out, completed"].get_xdata()), list(lines["far out, pruned"].get_xdata())) == (
+        [1],
+        [4],
+    )
+    assert pd.Series(lines["best"].get_ydata()).isna().tolist() == [True] + [False] * 8
 
 
 def test_a_report_of_anything_else_has_no_search(tmp_path: Path, store: ResultStore) -> None:

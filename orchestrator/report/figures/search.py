@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from orchestrator.report import code, style
@@ -23,6 +24,9 @@ COLUMNS = ()
 TRIALS = "trials asked for"
 LARGEST = 12
 """Parameters of which the importance is shown."""
+
+FAR = 3.0
+"""Distances between the quartiles by which a value lies beyond the worse one and is far out: no axis reaches there."""
 
 LOOKS = {"completed": (style.BLUE, "o"), "pruned": (style.GREY, "x"), "best so far": (style.VERMILION, "")}
 
@@ -42,19 +46,14 @@ def figures(stored: Stored) -> Iterator[Figure]:
 
 def _history(stored: Stored, rows: pd.DataFrame, about: dict[str, Any]) -> Figure:
     drawn = rows[rows.search.isin(about)]
+    out = 0
     lost = drawn.status.isin(["diverged", "failed"]).sum()
     with style.styled():
         drawing, found = style.panels(len(about))
         for (key, heading), (axes,) in zip(about.items(), found, strict=True):
             own = drawn[drawn.search == key].reset_index(drop=True)
             style.title(axes, heading["name"])
-            for status in ("completed", "pruned"):
-                color, marker = LOOKS[status]
-                some = own[(own.status == status) & own.value.notna()]
-                axes.plot(some.index + 1, some.value, marker, color=color, gid=f"{status}/{key}")
-            best = own.best.ffill()
-            axes.step(own.index + 1, best, where="post", color=LOOKS["best so far"][0], gid=f"best/{key}")
-            _scale(axes, own)
+            out += draw_history(axes, key, own, heading["direction"])
             axes.set_xlabel(TRIALS)
             axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         metrics = dict.fromkeys(heading["metric"].replace("_", " ") for heading in about.values())
@@ -62,17 +61,50 @@ def _history(stored: Stored, rows: pd.DataFrame, about: dict[str, Any]) -> Figur
         shown = [name for name in LOOKS if name == "best so far" or (drawn.status == name).any()]
         style.legend(drawing, [_handle(name) for name in shown])
     first = next(iter(about.values()))
-    words = "Trials that diverged count as the worst and are not drawn, nor are failed ones" if lost else ""
+    also = (
+        f"Trials that diverged count as the worst and are not drawn, nor are failed ones ({lost}). "
+        if lost
+        else ""
+    )
+    if out:
+        also += f"Triangles at the edge are {out} values so far off that they would flatten the rest."
     return Figure(
         name="search-history",
         title=f"Search: {first['direction']} {first['metric']}",
         caption=f"The last value of {first['metric']} in each trial, in the order in which they were asked for, "
         "and the best of the completed ones so far. Pruned trials (crosses) are at the value at which they were stopped. "
-        + (f"{words} ({lost})." if words else ""),
+        + also,
         code=code.code(stored, "searched", 'data = rows.set_index(["search", "number"])[["value", "best"]]'),
         drawing=drawing,
         rows=_trials(stored, drawn),
     )
+
+
+def draw_history(axes: Axes, key: str, own: pd.DataFrame, direction: str) -> int:
+    """The values of one search, and the best so far; how many are so far out that they lie on the edge."""
+    least = direction == "minimize"
+    edge, out = fence(own.value, least), 0
+    far = own.value > edge if least else own.value < edge
+    for status in ("completed", "pruned"):
+        color, marker = LOOKS[status]
+        some = own[(own.status == status) & own.value.notna()]
+        there, gone = some[~far[some.index]], some[far[some.index]]
+        axes.plot(there.index + 1, there.value, marker, color=color, gid=f"{status}/{key}")
+        axes.plot(
+            gone.index + 1,
+            [float(least)] * len(gone),
+            "^" if least else "v",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            color=color,
+            gid=f"far out, {status}/{key}",
+        )
+        out += len(gone)
+    best = own.best.ffill()
+    best = best.where(best <= edge if least else best >= edge)
+    axes.step(own.index + 1, best, where="post", color=LOOKS["best so far"][0], gid=f"best/{key}")
+    _scale(axes, own.value[~far])
+    return out
 
 
 def _handle(name: str) -> Any:
@@ -80,11 +112,32 @@ def _handle(name: str) -> Any:
     return style.handle(name, color, marker, "" if marker else "-")
 
 
-def _scale(axes: Axes, own: pd.DataFrame) -> None:
+def _scale(axes: Axes, values: pd.Series[float]) -> None:
     """A logarithmic axis where the values are positive and differ tenfold."""
-    values = own.value.dropna()
-    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+    if _tenfold(values):
         style.log_axis(axes)
+
+
+def _tenfold(values: pd.Series[float]) -> bool:
+    return bool(values.min() > 0 and values.max() > 10 * values.min())
+
+
+def fence(values: pd.Series[float], least: bool) -> float:
+    """The worst value that is drawn in its place, ±∞ where all are: the worse quartile and FAR distances between both.
+
+    Of values that differ tenfold the logarithms are meant. `least` says whether small values are good.
+
+    >>> fence(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0, 9.0]), least=True), fence(pd.Series([1.0]), least=False)
+    (12.25, -inf)
+    """
+    finite = values[np.isfinite(values)]
+    logarithms, sign = _tenfold(finite), 1.0 if least else -1.0
+    scaled = sign * (finite.map(math.log) if logarithms else finite)
+    low, high = scaled.quantile(0.25), scaled.quantile(0.75)
+    if not high > low:
+        return sign * math.inf
+    edge = sign * (high + FAR * (high - low))
+    return math.exp(edge) if logarithms else float(edge)
 
 
 def _importance(stored: Stored, rows: pd.DataFrame, about: dict[str, Any]) -> Iterator[Figure]:
