@@ -37,6 +37,9 @@ HEALTH = {
 METRICS = {"metrics_report_interval_ms": 1000}
 """What processes count is with their node's exporter within a second, instead of ten."""
 
+CALM = {"memory_monitor_refresh_ms": 0}
+"""Ray kills no worker where something else fills this machine's memory."""
+
 HEAD = "127.0.0.2"
 
 OBJECT_STORE = 100 * 2**20
@@ -120,7 +123,7 @@ class Cluster:
         options = ["--head", f"--port={self._port}", f"--ray-client-server-port={self._client_port}"]
         options += [f"--include-dashboard={str(self._dashboard).lower()}", *self._resources]
         options += [f"--dashboard-port={self._dashboard_port}"] if self._dashboard else []
-        self.head = self._start("head", *options, f"--system-config={json.dumps(HEALTH | METRICS)}")
+        self.head = self._start("head", *options, f"--system-config={json.dumps(HEALTH | METRICS | CALM)}")
         try:
             self.head.wait()
         except BaseException:

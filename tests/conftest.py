@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from cluster import Cluster, environment
+from hypothesis import settings
 from processes import wait_until
+
+# the same examples on every machine, however busy it is
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
 
 os.environ |= environment()  # before torch and Ray are imported: two threads on a busy machine are far slower
 

@@ -32,7 +32,9 @@ class Place(NamedTuple):
 
 
 def placed(meeting: str, seed: int, together: int = 1) -> TrialSpec:
-    """A trial of STEPS steps. Before the last it waits until `together` trials of its meeting have begun."""
+    """A trial of STEPS steps. Before the last it waits until `together` trials of its meeting have begun and `release`
+    has been called.
+    """
     options = {"meeting": meeting, "together": together}
     return TrialSpec(
         architecture=Component("placed", options), dataset=Component("none"), steps=STEPS, seed=seed
@@ -42,16 +44,25 @@ def placed(meeting: str, seed: int, together: int = 1) -> TrialSpec:
 def trial(spec: TrialSpec, context: TrialContext) -> Generator[Row | TrialResult, None, None]:
     file = notes(context.data, spec)
     file.parent.mkdir(exist_ok=True)
+    together = int(str(spec.architecture.options["together"]))
     for step in range(STEPS + 1):
         if step == STEPS:
-            wait_until(
-                lambda: len(list(file.parent.iterdir())) >= int(str(spec.architecture.options["together"]))
-            )
+            wait_until(lambda: len(list(file.parent.iterdir())) >= together, seconds=180)  # a node may start
+            wait_until(released(context.data, spec).exists, seconds=180)
         time.sleep(PAUSE)
         with file.open("a") as lines:
             lines.write(f"{step} {os.environ[NODE]} {os.getpid()}\n")
         yield {"step": step, "epoch": 0.0, "train_loss": 1 / (1 + step)}
     yield TrialResult(status=TrialStatus.COMPLETED, steps_done=STEPS)
+
+
+def release(data: Path, spec: TrialSpec) -> None:
+    """Let the trials of a meeting end."""
+    released(data, spec).touch()
+
+
+def released(data: Path, spec: TrialSpec) -> Path:
+    return data / f"{spec.architecture.options['meeting']}.released"
 
 
 def places(data: Path, spec: TrialSpec) -> list[Place]:

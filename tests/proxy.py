@@ -16,18 +16,18 @@ class Proxy:
 
     `delay` is the seconds before each answer. `fault` is asked about each request, by method and path, and may
     name what happens instead: a number is answered with that status and nothing done; "lost" does it and
-    hangs up; "late" hangs up at once and does it `lateness` seconds later. While it is `down`, connections are
-    refused.
+    hangs up; "late" hangs up at once and does it `lateness` seconds later, or when it is waited for. While it is
+    `down`, connections are refused.
     """
-
-    lateness = 0.3
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.delay = 0.0
         self.fault: Callable[[str, str], int | str | None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
+        self.lateness = 0.3
         self._late: list[threading.Thread] = []
+        self._late_now = threading.Event()
         self._port, self._listening = 0, None
         self.up()
         self.uri = f"http://127.0.0.1:{self._port}"
@@ -58,8 +58,11 @@ class Proxy:
             self._listening = None
 
     def wait_for_late(self) -> None:
+        """Do what is still to be done late, and return when it is done."""
+        self._late_now.set()
         for thread in self._late:
             thread.join()
+        self._late_now.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -102,5 +105,5 @@ class Proxy:
             connection.close()
 
     def _forward_late(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        time.sleep(self.lateness)
+        self._late_now.wait(self.lateness)
         self._forward(handler, body)

@@ -988,9 +988,7 @@ def loads_or_refuses(text: str) -> None:
     assert all(line.startswith("s.yaml") and line.isprintable() for line in lines)
 
 
-anything = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+anything = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.usefixtures("folder")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from placed import STEPS, Place, placed, places, trial
+from placed import STEPS, Place, placed, places, release, trial
 from processes import wait_until
 
 from orchestrator import results
@@ -42,7 +42,9 @@ def executor(local_ray: Cluster, data: Path) -> Iterator[Executor]:
 
 
 class Watch:
-    """Calls `act` once, with the place of a trial that has come to its third step on a node of that name."""
+    """Calls `act` once, with the place of a trial that has come to its third step on a node of that name. No trial ends
+    before.
+    """
 
     def __init__(self, data: Path, node: str, act: Callable[[Place], object]) -> None:
         self._data, self._node, self._act = data, node, act
@@ -60,6 +62,7 @@ class Watch:
         if self.hit is None and place.node == self._node and place.step >= 3:
             self.hit = spec
             self._act(place)
+            release(self._data, spec)
 
     def faulted(self, trial_id: str, fault: Fault) -> None: ...
 
@@ -151,7 +154,9 @@ def test_a_node_that_was_frozen_and_thaws_changes_nothing(
     assert run.nodes(hit) == ["c", "head"]
     assert run.complete()
     before, steps = run.content(), len(run.places(hit))
+    for pid in node.worker_pids():
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: len(run.places(hit)) > steps)  # it does go on
     node.thaw()
     wait_until(lambda: not node.worker_pids())  # Ray ends what it has given up
-    assert len(run.places(hit)) > steps  # it did go on
     assert run.content() == before

@@ -44,7 +44,7 @@ def collect(
     executor: Executor,
     trials: list[Trial],
     on_event: Callable[[Event], None] = lambda _: None,
-    seconds: float = 30,
+    seconds: float = 180,
 ) -> dict[str, list[Event]]:
     """Run trials to their ends; the events of each."""
     told: dict[str, list[Event]] = defaultdict(list)
@@ -334,7 +334,7 @@ class TestRay:
 
     def test_threads_follow_the_cpus(self, on_ray: Executor) -> None:
         row = rows(run(on_ray, scripted("tells", seed=20), Resources(cpus=2, gpus=0)))[-1]
-        assert (row["omp"], row["threads"]) == ("2", 2)
+        assert (row["omp"], row["threads"]) == ("2", min(2, os.cpu_count() or 1))
 
     def test_refusals_name_what_is_lacking(self, on_ray: Executor) -> None:
         with pytest.raises(PlacementError, match=r"^needs 3 CPUs, the largest node has 2$"):

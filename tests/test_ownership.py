@@ -35,8 +35,8 @@ def test_the_second_driver_is_told_who_the_first_is(store: ResultStore) -> None:
         with pytest.raises(
             OwnedError, match=f"another driver is at work here .*process {os.getpid()}, since"
         ):
-            Ownership(store, **QUICK).__enter__()
-        assert time.monotonic() - begun < 0.5
+            Ownership(store).__enter__()
+        assert time.monotonic() - begun < 20  # and does not wait for a minute
         assert beats(store).alive()
     with Ownership(store, **QUICK):
         pass
@@ -77,7 +77,7 @@ def test_a_killed_driver_is_dead_at_once(store: ResultStore) -> None:
         other.wait()
     begun = time.monotonic()
     with Ownership(store):  # at its usual pace
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 20  # and not for a minute
 
 
 class Elsewhere:
@@ -112,9 +112,9 @@ def test_a_driver_of_another_machine_that_is_silent_is_outlived(store: ResultSto
     Elsewhere(store)
     said: list[str] = []
     begun = time.monotonic()
-    with Ownership(store, waiting=said.append, **QUICK):
+    with Ownership(store, waiting=said.append, period=0.05, stale_after=timedelta(seconds=2)):
         # silent since its heartbeat: a little less than stale_after from now
-        assert 0.3 < time.monotonic() - begun < 2.0
+        assert 1 < time.monotonic() - begun < 30
         assert beats(store).host != "elsewhere"
     assert len(said) == 1
     assert "the driver on elsewhere is silent; taking over in" in said[0]
@@ -143,7 +143,7 @@ def test_a_driver_that_cannot_be_alive_is_not_waited_for(store: ResultStore, cha
     store.write_heartbeat(Heartbeat(**{"host": "elsewhere", "pid": os.getpid()} | change))
     begun = time.monotonic()
     with Ownership(store):
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 20  # and not for a minute
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_in_a_container_the_driver_before_had_the_same_process_number(store: Res
     store.write_heartbeat(Heartbeat())
     begun = time.monotonic()
     with Ownership(store):
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 20  # and not for a minute
 
 
 @pytest.mark.usefixtures("_no_locks")
@@ -172,7 +172,7 @@ def test_without_locks_a_dead_process_of_this_machine_is_dead_at_once(store: Res
     store.write_heartbeat(Heartbeat(pid=gone.pid))
     begun = time.monotonic()
     with Ownership(store):
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 20  # and not for a minute
 
 
 def test_a_driver_that_was_frozen_finds_another_in_its_place_and_leaves_it_alone(store: ResultStore) -> None:

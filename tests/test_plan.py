@@ -218,7 +218,7 @@ def test_nothing_heavy_is_imported(file: Path, arguments: list[str]) -> None:
 
 
 def test_help_answers_at_once() -> None:
-    """Its modules take 0.03 s here; 0.15 s is what nobody notices."""
+    """Its modules take as long as Python itself takes twice to start, 0.04 s; what nobody notices is 0.15 s."""
 
     def seconds(*command: str) -> float:
         start = time.perf_counter()
@@ -226,9 +226,7 @@ def test_help_answers_at_once() -> None:
         return time.perf_counter() - start
 
     call_help = "from orchestrator.cli import main; main(['--help'])"
-    assert (
-        min(seconds("-c", call_help) for _ in range(5)) - min(seconds("-c", "pass") for _ in range(5)) < 0.15
-    )
+    assert min(seconds("-c", call_help) for _ in range(5)) < 7 * min(seconds("-c", "pass") for _ in range(5))
 
 
 def test_help_teaches() -> None:

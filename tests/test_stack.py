@@ -82,10 +82,15 @@ def said(stack, laptop, quickstart):
 
 
 @pytest.fixture(scope="module")
-def submitted(said):
+def submitted(said, stack):
     """What `submit` says."""
     _, done = said
     assert done.returncode == 0, done.stdout + done.stderr
+    if (
+        "tiny-subspace mirror" in done.stderr
+    ):  # a busy machine's server was slow, and the run's end did not wait for it
+        made_up = stack.execute("head", "tiny-subspace", "mirror", RESULTS)
+        assert made_up.returncode == 0, made_up.stderr
     return done.stderr
 
 

@@ -220,9 +220,9 @@ def test_an_endpoint_that_is_gone_is_a_line_within_seconds(monkeypatch):
         ) as caught:
             ask()
         assert "\n" not in str(caught.value)
-    # Two failures of three attempts, with pauses below a second between them: 2.5 s measured. pyarrow's own
+    # Two failures of three attempts, with random pauses between them: 3 s, and 6 s at most. pyarrow's own
     # settings take 6 s for one.
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 11
 
 
 def test_a_report_is_made_here_and_its_lines_read_the_bucket(store, tmp_path):

@@ -323,7 +323,7 @@ AXES = {
 }
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     axes=st.fixed_dictionaries(
         {}, optional={k: st.lists(v, min_size=1, max_size=3, unique=True) for k, v in AXES.items()}

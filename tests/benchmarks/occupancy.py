@@ -1,5 +1,6 @@
 """How well slots are used: from the process that ran each trial, and when it began and ended there."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,13 +43,24 @@ def gaps(spans: Iterable[Span]) -> list[float]:
 
 
 def busy_share(spans: Iterable[Span], slots: int, begin: float, end: float) -> float:
-    """The share of `slots` slots' time between two moments in which they ran a trial.
+    """The share of `slots` slots' time between two moments in which they ran a trial; nan where nothing is between.
 
     >>> busy_share([Span("a", 0, 1), Span("b", 0, 2)], slots=2, begin=0, end=2)
     0.75
     """
+    if end <= begin:
+        return math.nan
     busy = sum(max(0.0, min(span.ended, end) - max(span.begun, begin)) for span in spans)
     return busy / (slots * (end - begin))
+
+
+def ends_per_second(spans: Iterable[Span], begin: float, end: float) -> float:
+    """How many trials ended between two moments, a second; nan where nothing is between.
+
+    >>> ends_per_second([Span("a", 0, 1), Span("b", 0, 3)], begin=0, end=2)
+    0.5
+    """
+    return sum(begin < span.ended < end for span in spans) / (end - begin) if end > begin else math.nan
 
 
 def full_time(spans: Iterable[Span], slots: int) -> tuple[float, float]:

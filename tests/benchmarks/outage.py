@@ -20,7 +20,6 @@ server competes for the same cores, `healthy` was 15 to 46 % slower than `none`.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ from urllib.request import urlopen
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # proxy
+sys.path.insert(0, str(Path(__file__).parents[1]))  # proxy and cluster
 
 HELP = """Run one sweep beside tracking servers that misbehave, and compare wall times and what MLflow holds.
 
@@ -201,9 +200,9 @@ def children() -> float:
 @contextmanager
 def tracking_server(folder: Path) -> Iterator[str]:
     """`mlflow server` on a fresh store."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    from cluster import free_ports
+
+    (port,) = free_ports(1)
     words = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
     words += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
     words += ["--artifacts-destination", str(folder / "artifacts")]

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from occupancy import busy_share, full_time, gaps, spans_of, summary
+from occupancy import busy_share, ends_per_second, full_time, gaps, spans_of, summary
 from quiet_ray import quiet_ray
 from report import plain_table
 
@@ -166,7 +166,7 @@ def one_run(text: str, function: Callable[..., Any], slots: int) -> dict[str, An
         "busy_in_full": busy_share(spans, slots, *full),
         "busy_of_all": busy_share(spans, slots, first, last),
         "training_of_all": training / (slots * (last - first)),
-        "ends_per_second": sum(full[0] < span.ended < full[1] for span in spans) / (full[1] - full[0]),
+        "ends_per_second": ends_per_second(spans, *full),
         "gap": summary(gaps(spans)),
         "driver_cpu": cpu / wall,
     }
