@@ -83,8 +83,9 @@ def _history(stored: Stored, rows: pd.DataFrame, about: dict[str, Any]) -> Figur
 def draw_history(axes: Axes, key: str, own: pd.DataFrame, direction: str) -> int:
     """The values of one search, and the best so far; how many are so far out that they lie on the edge."""
     least = direction == "minimize"
+    worse = pd.Series.gt if least else pd.Series.lt
     edge, out = fence(own.value, least), 0
-    far = own.value > edge if least else own.value < edge
+    far = worse(own.value, edge)
     for status in ("completed", "pruned"):
         color, marker = LOOKS[status]
         some = own[(own.status == status) & own.value.notna()]
@@ -101,8 +102,13 @@ def draw_history(axes: Axes, key: str, own: pd.DataFrame, direction: str) -> int
         )
         out += len(gone)
     best = own.best.ffill()
-    best = best.where(best <= edge if least else best >= edge)
-    axes.step(own.index + 1, best, where="post", color=LOOKS["best so far"][0], gid=f"best/{key}")
+    axes.step(
+        own.index + 1,
+        best.mask(worse(best, edge)),
+        where="post",
+        color=LOOKS["best so far"][0],
+        gid=f"best/{key}",
+    )
     _scale(axes, own.value[~far])
     return out
 
