@@ -19,7 +19,7 @@ from tracked import Warnings, all_runs, client, content, history, run_of
 from orchestrator import tracking
 from orchestrator.background import Background
 from orchestrator.heartbeat import Heartbeat, Running
-from orchestrator.mirror import LEAST_PATIENCE, Mirror, mirror
+from orchestrator.mirror import Mirror, mirror
 from orchestrator.run_content import metrics
 from orchestrator.store import ResultStore
 from workers.result import TrialStatus
@@ -32,11 +32,6 @@ FAST = {"pause": 0.01}
 def _patient(monkeypatch):
     """The end of a run waits for a store that a busy machine makes slow."""
     monkeypatch.setattr("orchestrator.mirror.LEAST_PATIENCE", 30.0)
-
-
-@pytest.fixture
-def _as_patient_as_ever(monkeypatch):
-    monkeypatch.setattr("orchestrator.mirror.LEAST_PATIENCE", LEAST_PATIENCE)
 
 
 DRIVER = """
@@ -485,7 +480,6 @@ def told(uri, store, sweep, timeout=30.0):
     return warned, telling, time.monotonic() - started
 
 
-@pytest.mark.usefixtures("_as_patient_as_ever")
 @pytest.mark.parametrize(
     ("code", "said"), [(500, "too many 500 error responses"), (403, "403"), (400, "400")]
 )
@@ -504,7 +498,6 @@ def test_a_server_that_errs_or_refuses_gives_one_warning_with_the_command_that_r
     assert closing < 15  # and not for as long as a healthy one, 30 s
 
 
-@pytest.mark.usefixtures("_as_patient_as_ever")
 def test_a_dead_server_gives_one_warning(store, sweep):
     import mlflow  # noqa: F401
 
@@ -516,7 +509,6 @@ def test_a_dead_server_gives_one_warning(store, sweep):
     assert closing < 15
 
 
-@pytest.mark.usefixtures("_as_patient_as_ever")
 def test_a_server_that_never_answers_delays_the_end_by_no_more_than_was_said(store, sweep):
     gone = threading.Event()
     with server(lambda _: gone.wait(60)) as uri:

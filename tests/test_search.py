@@ -676,6 +676,9 @@ def test_values_far_out_do_not_flatten_the_history(direction: str) -> None:
         [1],
         [4],
     )
+    out = lines["far out, completed"]
+    edge = ("^", [1.0]) if direction == "minimize" else ("v", [0.0])
+    assert (out.get_marker(), list(out.get_ydata())) == edge
     assert pd.Series(lines["best"].get_ydata()).isna().tolist() == [True] + [False] * 8
 
 
