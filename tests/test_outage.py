@@ -241,7 +241,10 @@ def test_more_than_is_kept_during_an_outage_is_told_from_parquet(telling, proxy,
 
 @pytest.mark.parametrize("fault", ["lost", "late"])
 def test_a_request_without_an_answer_is_not_done_twice(telling, proxy, upstream, fault):
-    """The first and third of each kind are done, now or after the next has been, and never answered."""
+    """The first and third of each kind are done, now or after the next has been, and never answered.
+
+    Up to the end, when nothing is asked again: that the server does not answer then has tests of its own.
+    """
     seen = Counter()
 
     def unanswered(method, path):
@@ -258,6 +261,7 @@ def test_a_request_without_an_answer_is_not_done_twice(telling, proxy, upstream,
     telling.commit(2)
     quiet(telling)
     proxy.wait_for_late()
+    proxy.fault = lambda method, path: None
     telling.close()
     kinds = {path.removeprefix("/api/2.0/mlflow/") for path in seen}
     assert kinds >= {"experiments/create", "runs/create", "runs/log-batch", "runs/update"}
