@@ -57,7 +57,7 @@ class Background(Generic[Event]):
         """Deliver what waits; whether all of it was delivered.
 
         Waits for `timeout` seconds at most, and no longer than `patience` whenever `troubled()` says that it is
-        in vain. A delivery that fails now is not made again.
+        in vain. A delivery that fails now is made once more, at once.
         """
         begun = time.monotonic()
         with self._changed:
@@ -83,15 +83,16 @@ class Background(Generic[Event]):
             self._on_end()
 
     def _deliver_all(self) -> None:
-        pause = self._pause
+        pause, last = self._pause, False
         while batch := self._next():
             started = time.monotonic()
             try:
                 self._deliver(batch)
             except Exception as error:  # whatever it is, it must end in this thread
                 self._on_trouble(error)
-                if self._closing:
+                if last:
                     return
+                last = self._closing
                 pause = min(2 * pause, self.LONGEST_PAUSE)
             else:
                 self._done(len(batch))

