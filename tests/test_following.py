@@ -70,7 +70,7 @@ def followed(streams, infos, wholes=(), **options):
     begun = time.monotonic()
     info = follow(Cluster(streams, infos, wholes), "job", written.append, said.append, **settings)
     assert (
-        time.monotonic() - begun < 3
+        time.monotonic() - begun < 30
     )  # of silence there is 0.05 s at most, and of pauses a few milliseconds
     return "".join(written), said, info
 

@@ -251,7 +251,7 @@ def test_nothing_is_made_or_asked_before_the_sweep_begins(store, sweep, uri, mon
     time.sleep(0.2)  # the thread would have begun
     assert not made
     watcher.begin(sweep, sweep.trials)
-    watcher.close(timeout=1)
+    watcher.close(timeout=30)
     assert made
 
 
