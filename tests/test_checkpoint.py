@@ -126,7 +126,8 @@ def test_a_trial_goes_on_to_the_same_bits(name: str, closed: bool) -> None:
 def test_a_trial_that_is_stopped_saves_where_it_is_however_short_it_ran() -> None:
     shelf = Shelf(every=1e9)
     trial = begin(SPEC, shelf)
-    next(trial), next(trial)
+    rows = (item for item in trial if isinstance(item, dict))
+    next(rows), next(rows)
     assert not shelf.kept
     trial.close()
     assert [decode(content)["account"]["position"] for content in shelf.kept] == [3]
